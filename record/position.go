@@ -1,0 +1,342 @@
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// A Position says how far one file is taken and how the file is known again.
+// Dev and Path are hints: they change by reboot, remount and rename.
+type Position struct {
+	ID       uint64 // names the file among its stream's positions; never used again
+	Path     string // last seen
+	Dev, Ino uint64
+	Offset   int64  // bytes taken
+	From     int64  // where this advance began: what lies in [From, Offset) is in this entry
+	Size     int64  // last seen
+	Head     Print  // of the first min(Offset, 1024) bytes
+	Marker   Print  // of the last min(Offset, 1024) bytes before Offset
+	Deleted  bool   // no name is left in the file system
+	Closed   int64  // unix s since when it is no longer followed; 0 = followed
+	Encoding uint8  // 0 = bytes as they are
+	Next     uint64 // ID of the successor that continues the open record; 0 = none
+	Sources  []Source
+	Forget   bool // take the file off the positions
+}
+
+// A Source is a position inside the open or cut record of one source stream
+// (stdout, stderr; "" where a file has just one).
+type Source struct {
+	Name     string
+	Skip     int64  // records that begin before it are taken already
+	PartID   uint64 // of the record being cut; 0 = none
+	PartNext uint32 // index of its next piece
+}
+
+// A Print is a keyed fingerprint of Len bytes: HMAC-SHA-256 under
+// identity.key, cut to 16 bytes. An unkeyed hash of a short line would let a
+// reader of the disk confirm guesses.
+type Print struct {
+	Len uint16
+	Sum [16]byte
+}
+
+// Positions are the files of a stream by [Position.ID]. The zero value is
+// empty; it is not safe for concurrent use.
+type Positions struct {
+	files map[uint64]Position
+}
+
+// ErrPositions reports an encoding that this version cannot have written.
+var ErrPositions = errors.New("malformed positions")
+
+// Fields of an encoded position. Absent ones stay as they were, or zero.
+//
+//	uvarint ID ‖ uvarint mask ‖ the fields whose bit is set, in bit order
+const (
+	hasPath     = 0x001 // uvarint length ‖ bytes
+	hasDev      = 0x002 // uvarint
+	hasIno      = 0x004 // uvarint
+	hasOffset   = 0x008 // uvarint Offset ‖ uvarint Offset − From
+	hasSize     = 0x010 // uvarint; absent: Size = Offset
+	hasHead     = 0x020 // u16 length ‖ 16 bytes
+	hasMarker   = 0x040 // u16 length ‖ 16 bytes
+	hasDeleted  = 0x080 // flag
+	hasClosed   = 0x100 // uvarint
+	hasEncoding = 0x200 // u8
+	hasNext     = 0x400 // uvarint
+	hasSources  = 0x800 // uvarint count ‖ per source: name, uvarint skip, u64 id, uvarint next
+	hasForget   = 0x1000
+	hasAll      = 0x1fff
+)
+
+// Len is the number of files.
+func (ps *Positions) Len() int { return len(ps.files) }
+
+// All returns the positions in the order of their IDs.
+func (ps *Positions) All() []Position {
+	all := make([]Position, 0, len(ps.files))
+	for _, id := range slices.Sorted(maps.Keys(ps.files)) {
+		all = append(all, ps.files[id])
+	}
+	return all
+}
+
+// Get returns the position with the ID, and whether there is one.
+func (ps *Positions) Get(id uint64) (Position, bool) {
+	p, ok := ps.files[id]
+	return p, ok
+}
+
+// AppendDelta encodes the positions that moved, takes them over and returns
+// dst with the encoding. Identity, offset and prints are always written, so
+// that a delta alone still names its file; path and device only if they
+// changed.
+func (ps *Positions) AppendDelta(dst []byte, moved []Position) []byte {
+	for _, p := range moved {
+		old, known := ps.files[p.ID]
+		mask := p.mask()
+		if known && old.Path == p.Path {
+			mask &^= hasPath
+		}
+		if known && old.Dev == p.Dev {
+			mask &^= hasDev
+		}
+		dst = p.append(dst, mask)
+		ps.put(p)
+	}
+	return dst
+}
+
+// AppendSnapshot encodes all positions.
+func (ps *Positions) AppendSnapshot(dst []byte) []byte {
+	for _, p := range ps.All() {
+		p.From = p.Offset
+		dst = p.append(dst, p.mask())
+	}
+	return dst
+}
+
+// Apply takes over an encoded delta or snapshot and returns what it moved.
+func (ps *Positions) Apply(b []byte) (moved []Position, err error) {
+	d := decoder{b: b}
+	for len(d.b) > 0 && d.err == nil {
+		p := ps.decode(&d)
+		if d.err == nil {
+			ps.put(p)
+			moved = append(moved, p)
+		}
+	}
+	if d.err != nil {
+		return moved, fmt.Errorf("%w: %w", ErrPositions, d.err)
+	}
+	return moved, nil
+}
+
+func (ps *Positions) put(p Position) {
+	if p.Forget {
+		delete(ps.files, p.ID)
+		return
+	}
+	if ps.files == nil {
+		ps.files = make(map[uint64]Position)
+	}
+	ps.files[p.ID] = p
+}
+
+func (p Position) mask() uint64 {
+	if p.Forget {
+		return hasForget
+	}
+	mask := uint64(hasPath | hasDev | hasIno | hasOffset | hasHead | hasMarker)
+	for bit, set := range map[uint64]bool{
+		hasSize: p.Size != p.Offset, hasDeleted: p.Deleted, hasClosed: p.Closed != 0,
+		hasEncoding: p.Encoding != 0, hasNext: p.Next != 0, hasSources: len(p.Sources) > 0,
+	} {
+		if set {
+			mask |= bit
+		}
+	}
+	return mask
+}
+
+func (p Position) append(b []byte, mask uint64) []byte {
+	b = binary.AppendUvarint(b, p.ID)
+	b = binary.AppendUvarint(b, mask)
+	if mask&hasPath != 0 {
+		b = appendString(b, p.Path)
+	}
+	if mask&hasDev != 0 {
+		b = binary.AppendUvarint(b, p.Dev)
+	}
+	if mask&hasIno != 0 {
+		b = binary.AppendUvarint(b, p.Ino)
+	}
+	if mask&hasOffset != 0 {
+		b = binary.AppendUvarint(b, uint64(p.Offset))
+		b = binary.AppendUvarint(b, uint64(p.Offset-p.From))
+	}
+	if mask&hasSize != 0 {
+		b = binary.AppendUvarint(b, uint64(p.Size))
+	}
+	if mask&hasHead != 0 {
+		b = p.Head.append(b)
+	}
+	if mask&hasMarker != 0 {
+		b = p.Marker.append(b)
+	}
+	if mask&hasClosed != 0 {
+		b = binary.AppendUvarint(b, uint64(p.Closed))
+	}
+	if mask&hasEncoding != 0 {
+		b = append(b, p.Encoding)
+	}
+	if mask&hasNext != 0 {
+		b = binary.AppendUvarint(b, p.Next)
+	}
+	if mask&hasSources != 0 {
+		b = binary.AppendUvarint(b, uint64(len(p.Sources)))
+		for _, s := range p.Sources {
+			b = appendString(b, s.Name)
+			b = binary.AppendUvarint(b, uint64(s.Skip))
+			b = binary.BigEndian.AppendUint64(b, s.PartID)
+			b = binary.AppendUvarint(b, uint64(s.PartNext))
+		}
+	}
+	return b
+}
+
+func (ps *Positions) decode(d *decoder) Position {
+	id, mask := d.uvarint(), d.uvarint()
+	if mask&^hasAll != 0 {
+		d.fail("unknown field")
+	}
+	old := ps.files[id]
+	p := Position{ID: id, Path: old.Path, Dev: old.Dev}
+	p.Forget = mask&hasForget != 0
+	p.Deleted = mask&hasDeleted != 0
+	if mask&hasPath != 0 {
+		p.Path = string(d.bytes())
+	}
+	if mask&hasDev != 0 {
+		p.Dev = d.uvarint()
+	}
+	if mask&hasIno != 0 {
+		p.Ino = d.uvarint()
+	}
+	if mask&hasOffset != 0 {
+		p.Offset = d.size()
+		p.From = p.Offset - d.size()
+	}
+	p.Size = p.Offset
+	if mask&hasSize != 0 {
+		p.Size = d.size()
+	}
+	if mask&hasHead != 0 {
+		p.Head = d.print()
+	}
+	if mask&hasMarker != 0 {
+		p.Marker = d.print()
+	}
+	if mask&hasClosed != 0 {
+		p.Closed = d.size()
+	}
+	if mask&hasEncoding != 0 {
+		p.Encoding = d.byte()
+	}
+	if mask&hasNext != 0 {
+		p.Next = d.uvarint()
+	}
+	if mask&hasSources != 0 {
+		n := d.uvarint()
+		if n > uint64(len(d.b)) {
+			d.fail("too many sources")
+			return p
+		}
+		for range n {
+			p.Sources = append(p.Sources, Source{
+				Name: string(d.bytes()), Skip: d.size(), PartID: d.uint64(), PartNext: uint32(d.uvarint()),
+			})
+		}
+	}
+	return p
+}
+
+func (p Print) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, p.Len)
+	return append(b, p.Sum[:]...)
+}
+
+func appendString(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// decoder reads the fields above; after the first error it yields zeros.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail(why string) {
+	if d.err == nil {
+		d.err = errors.New(why)
+	}
+	d.b = nil
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if n > uint64(len(d.b)) {
+		d.fail("cut short")
+		return nil
+	}
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail("bad number")
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) size() int64 {
+	v := int64(d.uvarint())
+	if v < 0 {
+		d.fail("number out of range")
+		return 0
+	}
+	return v
+}
+
+func (d *decoder) byte() byte {
+	if b := d.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) uint64() uint64 {
+	if b := d.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (d *decoder) bytes() []byte { return d.take(d.uvarint()) }
+
+func (d *decoder) print() (p Print) {
+	if b := d.take(18); b != nil {
+		p.Len = binary.BigEndian.Uint16(b)
+		copy(p.Sum[:], b[2:])
+	}
+	return p
+}
