@@ -152,14 +152,17 @@ func (p Position) mask() uint64 {
 		return hasForget
 	}
 	mask := uint64(hasPath | hasDev | hasIno | hasOffset | hasHead | hasMarker)
-	for bit, set := range map[uint64]bool{
-		hasSize: p.Size != p.Offset, hasDeleted: p.Deleted, hasClosed: p.Closed != 0,
-		hasEncoding: p.Encoding != 0, hasNext: p.Next != 0, hasSources: len(p.Sources) > 0,
-	} {
+	optional := func(bit uint64, set bool) {
 		if set {
 			mask |= bit
 		}
 	}
+	optional(hasSize, p.Size != p.Offset)
+	optional(hasDeleted, p.Deleted)
+	optional(hasClosed, p.Closed != 0)
+	optional(hasEncoding, p.Encoding != 0)
+	optional(hasNext, p.Next != 0)
+	optional(hasSources, len(p.Sources) > 0)
 	return mask
 }
 

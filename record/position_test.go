@@ -1,0 +1,115 @@
+package record_test
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"sealtail/record"
+)
+
+func print(n byte) record.Print { return record.Print{Len: 1024, Sum: [16]byte{n, 15: n}} }
+
+func positions() []record.Position {
+	return []record.Position{
+		{ID: 1, Path: "/a", Dev: 2049, Ino: 11, Offset: 300, From: 100, Size: 300, Head: print(1), Marker: print(2)},
+		{ID: 2, Path: "/b", Ino: 1 << 40, Offset: 0, Size: 77},
+		{ID: 3, Path: "/c", Offset: 5, From: 5, Size: 9, Deleted: true, Closed: 1764072000, Encoding: 2, Next: 1},
+		{ID: 1 << 63, Path: "", Offset: 1 << 50, From: 1 << 50, Size: 1 << 50, Sources: []record.Source{
+			{Name: "", PartID: 1<<64 - 1, PartNext: 3}, {Name: "stderr", Skip: 9}}},
+	}
+}
+
+func TestPositionsRoundTrip(t *testing.T) {
+	var ours, theirs record.Positions
+	delta := ours.AppendDelta(nil, positions())
+	moved, err := theirs.Apply(delta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(moved, positions()) {
+		t.Errorf("got %v, want %v", moved, positions())
+	}
+	if !reflect.DeepEqual(theirs.All(), ours.All()) {
+		t.Errorf("got %v, want %v", theirs.All(), ours.All())
+	}
+	var third record.Positions
+	if _, err := third.Apply(theirs.AppendSnapshot(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range third.All() {
+		want := positions()[i]
+		want.From = want.Offset
+		if !reflect.DeepEqual(p, want) {
+			t.Errorf("got %v, want %v", p, want)
+		}
+	}
+}
+
+func TestForget(t *testing.T) {
+	var ps, other record.Positions
+	other.Apply(ps.AppendDelta(nil, positions()))
+	other.Apply(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}}))
+	if _, ok := other.Get(2); ok || other.Len() != 3 || ps.Len() != 3 {
+		t.Errorf("got %d and %d files, want 3", other.Len(), ps.Len())
+	}
+}
+
+// A delta that stands alone, its predecessors lost, still names the file.
+func TestDeltaAloneNamesTheFile(t *testing.T) {
+	var ps, late record.Positions
+	p := positions()[0]
+	ps.AppendDelta(nil, []record.Position{p})
+	p.Offset, p.From, p.Size = 400, 300, 400
+	moved, err := late.Apply(ps.AppendDelta(nil, []record.Position{p}))
+	if err != nil || len(moved) != 1 {
+		t.Fatal(moved, err)
+	}
+	got := moved[0]
+	if got.Ino != p.Ino || got.Head != p.Head || got.Marker != p.Marker || got.Offset != 400 || got.From != 300 {
+		t.Errorf("got %v, want %v but for path and device", got, p)
+	}
+}
+
+func TestDeltaIsSmall(t *testing.T) {
+	var ps record.Positions
+	p := positions()[0]
+	p.Path = "/var/log/pods/kube-system_coredns-5d78c9869d-xxxxx_2f8e5f0c-0000/coredns/0.log"
+	ps.AppendDelta(nil, []record.Position{p})
+	p.Offset, p.From, p.Size = 1<<33+1<<18, 1<<33, 1<<33+1<<18
+	if n := len(ps.AppendDelta(nil, []record.Position{p})); n > 60 {
+		t.Errorf("got %d bytes, want at most 60", n)
+	}
+}
+
+func FuzzPositions(f *testing.F) {
+	var ps record.Positions
+	f.Add(ps.AppendDelta(nil, positions()))
+	f.Add(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var ps, again record.Positions
+		if _, err := ps.Apply(b); err != nil {
+			return
+		}
+		snapshot := ps.AppendSnapshot(nil)
+		if _, err := again.Apply(snapshot); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again.AppendSnapshot(nil), snapshot) {
+			t.Error("a snapshot does not come back as it is")
+		}
+	})
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	var ps record.Positions
+	for i := range 10_000 {
+		ps.AppendDelta(nil, []record.Position{{ID: uint64(i), Path: fmt.Sprintf("/var/log/app/%d.log", i), Ino: uint64(i), Offset: 1 << 20, Size: 1 << 20}})
+	}
+	var buf []byte
+	for b.Loop() {
+		buf = ps.AppendSnapshot(buf[:0])
+	}
+	b.SetBytes(int64(len(buf)))
+}
