@@ -1,0 +1,348 @@
+// Package pipeline gathers chunks into batches, has each sealed and hands it
+// to the spool, in order.
+//
+//	chunks ──▶ collect: Batch ──▶ zstd ──▶ Sealer ──(channel)──▶ append: Spool
+//
+// A batch is sealed when its encoding reaches MaxBytes, when it holds
+// MaxRecords records or when its oldest chunk is MaxAge old. Where the
+// compressed batch would be longer than MaxContent it is halved, each half
+// compressed again. One goroutine collects, compresses and seals; another
+// appends, so that an fsync does not hold up compression. Both wait inside
+// themselves for what may pass: a key, room in the spool. Nothing is dropped:
+// while they wait the channel of chunks is full and the files are the buffer.
+//
+// The pipeline also seals what the agent itself has to say: a start event at
+// the beginning of each epoch, a pause event after each pause, heartbeats in
+// silence, and a last envelope, FINAL, with a stop event.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"go.uber.org/zap"
+
+	"sealtail/record"
+)
+
+// Kinds of an envelope, as a [Sealer] is told them: the flags of its header.
+const (
+	KindData      = 0x00
+	KindFinal     = 0x02 // the last of its epoch, after a graceful stop
+	KindHeartbeat = 0x04 // no records
+)
+
+// Codecs of an envelope's content.
+const (
+	CodecNone = 0
+	CodecZstd = 1
+)
+
+// Wait tells of a pause that ended. The zero value says there was none.
+type Wait struct {
+	Reason   string
+	From, To time.Time
+}
+
+// A Sealer makes envelopes. Seal waits while there is no key to seal with and
+// returns an error only when ctx ends or when nothing can be sealed any more.
+// first and last are unix nanoseconds; the envelope is the caller's.
+type Sealer interface {
+	Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) (env []byte, waited Wait, err error)
+}
+
+// A Spool commits envelopes with the positions that moved. Append returns
+// once both are durable, and waits for room; env is nil where only positions
+// moved. Its errors are final.
+type Spool interface {
+	Append(ctx context.Context, env []byte, moved []record.Position) error
+}
+
+// Options are what a pipeline is told of its stream.
+type Options struct {
+	Stream, Host string
+	Tags         []record.Tag
+	MaxBytes     int           // encoded bytes at which a batch is sealed; 0 = 2 MiB
+	MaxRecords   int           // 0 = no such bound
+	MaxAge       time.Duration // 0 = 1 s
+	MaxContent   int           // longest content that an envelope takes; at least record.MaxChunkEncoded
+	Level        string        // of zstd: "fastest" (also ""), "default", "better"
+	Heartbeat    time.Duration // silence after which a heartbeat is sealed; 0 = none
+	Start        record.Event  // sealed first; without a name, nothing is
+	Stop         string        // reason that the stop event gives; "" = no FINAL envelope
+	Log          *zap.Logger
+}
+
+// A Pipeline is one stream's. Use [New].
+type Pipeline struct {
+	o      Options
+	sealer Sealer
+	spool  Spool
+	zstd   *zstd.Encoder
+	buf    []byte // of the last compression
+	sealed chan entry
+	count  counters
+}
+
+// An entry is what the appending goroutine is handed.
+type entry struct {
+	env   []byte
+	moved []record.Position
+}
+
+// Stats counts what went through since the start. Bytes: Raw of the files,
+// Encoded of LogGroupLists, Content after compression, Sealed of envelopes.
+type Stats struct {
+	Records, Batches, Halved, Heartbeats, Pauses int64
+	Raw, Encoded, Content, Sealed                int64
+}
+
+type counters struct {
+	records, batches, halved, heartbeats, pauses atomic.Int64
+	raw, encoded, content, sealed                atomic.Int64
+}
+
+// New returns a pipeline that seals with sealer and commits to spool.
+func New(o Options, sealer Sealer, spool Spool) (*Pipeline, error) {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 2 << 20
+	}
+	if o.MaxAge == 0 {
+		o.MaxAge = time.Second
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	levels := map[string]zstd.EncoderLevel{
+		"": zstd.SpeedFastest, "fastest": zstd.SpeedFastest,
+		"default": zstd.SpeedDefault, "better": zstd.SpeedBetterCompression,
+	}
+	level, ok := levels[o.Level]
+	if !ok {
+		return nil, fmt.Errorf("compression level %q: use fastest, default or better", o.Level)
+	}
+	if o.MaxContent < record.MaxChunkEncoded {
+		return nil, fmt.Errorf("an envelope of %d bytes does not take a chunk of %d", o.MaxContent, record.MaxChunkEncoded)
+	}
+	// The AEAD's tag covers what zstd's checksum would.
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("set up zstd: %w", err)
+	}
+	return &Pipeline{o: o, sealer: sealer, spool: spool, zstd: enc, sealed: make(chan entry, 1)}, nil
+}
+
+// Stats may be called at any time.
+func (p *Pipeline) Stats() Stats {
+	c := &p.count
+	return Stats{
+		Records: c.records.Load(), Batches: c.batches.Load(), Halved: c.halved.Load(),
+		Heartbeats: c.heartbeats.Load(), Pauses: c.pauses.Load(),
+		Raw: c.raw.Load(), Encoded: c.encoded.Load(), Content: c.content.Load(), Sealed: c.sealed.Load(),
+	}
+}
+
+// Run seals what comes in until in is closed and everything taken is
+// committed, or until ctx ends, which leaves the rest in its files. It returns
+// an error only where it is final.
+func (p *Pipeline) Run(ctx context.Context, in <-chan *record.Chunk) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	appended := make(chan error, 1)
+	go func() {
+		err := p.append(ctx)
+		if err != nil {
+			cancel(err) // the collector may be waiting for a key
+		}
+		appended <- err
+	}()
+	err := p.collect(ctx, in)
+	close(p.sealed)
+	if appendErr := <-appended; appendErr != nil {
+		err = appendErr
+	}
+	p.zstd.Close()
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// append commits sealed batches in the order in which they were sealed.
+func (p *Pipeline) append(ctx context.Context) error {
+	for e := range p.sealed {
+		if err := p.spool.Append(ctx, e.env, e.moved); err != nil {
+			return fmt.Errorf("append to spool: %w", err)
+		}
+	}
+	return nil
+}
+
+// collect fills batches and seals them.
+func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
+	batch := record.NewBatch(p.o.Stream, p.o.Host, p.o.Tags)
+	age := newTimer()
+	defer age.Stop()
+	silence := newTimer()
+	defer silence.Stop()
+	if p.o.Start.Name != "" {
+		batch.AddEvent(p.o.Start)
+		age.Reset(p.o.MaxAge)
+	}
+	for {
+		if batch.Empty() && p.o.Heartbeat > 0 {
+			silence.Reset(p.o.Heartbeat)
+		}
+		select {
+		case c, ok := <-in:
+			if !ok {
+				return p.finish(ctx, batch)
+			}
+			if batch.Empty() {
+				age.Reset(p.o.MaxAge)
+			}
+			batch.Add(c)
+			c.Release()
+			if batch.Size() < p.o.MaxBytes && (p.o.MaxRecords == 0 || batch.Records() < p.o.MaxRecords) {
+				continue
+			}
+		case <-age.C:
+		case <-silence.C:
+			if batch.Empty() {
+				if err := p.heartbeat(ctx, batch); err != nil {
+					return err
+				}
+			}
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := p.seal(ctx, batch, KindData); err != nil {
+			return err
+		}
+		age.Stop()
+		if !batch.Empty() { // a pause event
+			age.Reset(p.o.MaxAge)
+		}
+	}
+}
+
+// finish seals what is left, with a stop event in an envelope marked FINAL.
+func (p *Pipeline) finish(ctx context.Context, batch *record.Batch) error {
+	if p.o.Stop == "" {
+		return p.seal(ctx, batch, KindData)
+	}
+	batch.AddEvent(record.Event{Name: "stop", Time: time.Now(), Fields: []record.Tag{{Key: "reason", Value: p.o.Stop}}})
+	return p.seal(ctx, batch, KindFinal)
+}
+
+// seal has the batch sealed, in halves where it is too long, resets it, and
+// leaves a pause event in it if there was a pause.
+func (p *Pipeline) seal(ctx context.Context, batch *record.Batch, kind uint8) error {
+	waited, err := p.sealBatch(ctx, batch, kind)
+	if err != nil {
+		return err
+	}
+	batch.Reset()
+	p.notePause(batch, waited)
+	return nil
+}
+
+// sealBatch seals the batch or, where the envelope would be too long, its
+// halves; the last one is of the kind given. It returns the longest wait.
+func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint8) (Wait, error) {
+	if batch.Empty() {
+		return Wait{}, nil
+	}
+	if batch.Size() == 0 {
+		return Wait{}, p.commit(ctx, entry{moved: batch.Moved()})
+	}
+	content, codec := p.compress(batch.Encoded())
+	if len(content) > p.o.MaxContent {
+		p.count.halved.Add(1)
+		x, y := batch.Halve()
+		first, err := p.sealBatch(ctx, x, KindData)
+		if err != nil {
+			return first, err
+		}
+		second, err := p.sealBatch(ctx, y, kind)
+		return longest(first, second), err
+	}
+	first, last := batch.Times()
+	env, waited, err := p.sealer.Seal(ctx, kind, first, last, codec, content)
+	if err != nil {
+		return waited, fmt.Errorf("seal batch: %w", err)
+	}
+	p.count.batches.Add(1)
+	p.count.records.Add(int64(batch.Records()))
+	p.count.raw.Add(batch.Raw())
+	p.count.encoded.Add(int64(batch.Size()))
+	p.count.content.Add(int64(len(content)))
+	p.count.sealed.Add(int64(len(env)))
+	return waited, p.commit(ctx, entry{env, batch.Moved()})
+}
+
+// heartbeat seals an envelope without records.
+func (p *Pipeline) heartbeat(ctx context.Context, batch *record.Batch) error {
+	now := time.Now().UnixNano()
+	env, waited, err := p.sealer.Seal(ctx, KindHeartbeat, now, now, CodecNone, nil)
+	if err != nil {
+		return fmt.Errorf("seal heartbeat: %w", err)
+	}
+	p.count.heartbeats.Add(1)
+	p.count.sealed.Add(int64(len(env)))
+	p.notePause(batch, waited)
+	return p.commit(ctx, entry{env: env})
+}
+
+func (p *Pipeline) commit(ctx context.Context, e entry) error {
+	select {
+	case p.sealed <- e:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// compress returns the content to seal, valid until the next call: the list
+// itself where zstd does not make it shorter.
+func (p *Pipeline) compress(list []byte) (content []byte, codec uint8) {
+	p.buf = p.zstd.EncodeAll(list, p.buf[:0])
+	if len(p.buf) >= len(list) {
+		return list, CodecNone
+	}
+	return p.buf, CodecZstd
+}
+
+// notePause puts a pause that ended into the batch to come.
+func (p *Pipeline) notePause(batch *record.Batch, w Wait) {
+	if w.From.IsZero() {
+		return
+	}
+	p.count.pauses.Add(1)
+	batch.AddEvent(record.Event{Name: "pause", Time: time.Now(), Fields: []record.Tag{
+		{Key: "reason", Value: w.Reason},
+		{Key: "from", Value: strconv.FormatInt(w.From.UnixNano(), 10)},
+		{Key: "to", Value: strconv.FormatInt(w.To.UnixNano(), 10)},
+	}})
+}
+
+func longest(x, y Wait) Wait {
+	if y.To.Sub(y.From) > x.To.Sub(x.From) {
+		return y
+	}
+	return x
+}
+
+// newTimer returns a timer that is not running.
+func newTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}

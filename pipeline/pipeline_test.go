@@ -1,0 +1,457 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"go.uber.org/goleak"
+
+	"sealtail/pipeline"
+	"sealtail/record"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A sealed envelope of the fake sealer: what it was given.
+type sealed struct {
+	kind        uint8
+	first, last int64
+	list        []byte
+}
+
+// sealer keeps what it seals; gate, if set, holds each Seal.
+type sealer struct {
+	t     *testing.T
+	max   int
+	gate  func(ctx context.Context) (pipeline.Wait, error)
+	kept  []sealed
+	delay time.Duration
+}
+
+func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, pipeline.Wait, error) {
+	var w pipeline.Wait
+	if s.gate != nil {
+		var err error
+		if w, err = s.gate(ctx); err != nil {
+			return nil, w, err
+		}
+	}
+	if len(content) > s.max {
+		s.t.Errorf("sealing %d bytes, more than %d", len(content), s.max)
+	}
+	list := bytes.Clone(content)
+	if codec == pipeline.CodecZstd {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, w, err
+		}
+		defer d.Close()
+		if list, err = d.DecodeAll(content, nil); err != nil {
+			s.t.Error(err)
+		}
+	}
+	s.kept = append(s.kept, sealed{kind, first, last, list})
+	return fmt.Appendf(nil, "env%d", len(s.kept)-1), w, nil
+}
+
+// spool keeps what was appended.
+type spool struct {
+	mu   sync.Mutex
+	envs []string
+	pos  record.Positions
+	hold chan struct{}
+	err  error
+}
+
+func (s *spool) Append(ctx context.Context, env []byte, moved []record.Position) error {
+	if s.hold != nil {
+		select {
+		case <-s.hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.envs = append(s.envs, string(env))
+	s.pos.AppendDelta(nil, moved)
+	return nil
+}
+
+const maxContent = 704508
+
+type rig struct {
+	*pipeline.Pipeline
+	sealer *sealer
+	spool  *spool
+	in     chan *record.Chunk
+	done   chan error
+	cancel context.CancelFunc
+}
+
+func start(t *testing.T, o pipeline.Options, adjust func(*rig)) *rig {
+	t.Helper()
+	r := &rig{sealer: &sealer{t: t, max: maxContent}, spool: new(spool), in: make(chan *record.Chunk), done: make(chan error, 1)}
+	if adjust != nil {
+		adjust(r)
+	}
+	o.Stream, o.Host, o.MaxContent = "audit", "host-1", maxContent
+	var err error
+	if r.Pipeline, err = pipeline.New(o, r.sealer, r.spool); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r.cancel = cancel
+	go func() { r.done <- r.Run(ctx, r.in) }()
+	return r
+}
+
+func (r *rig) stop(t *testing.T) {
+	t.Helper()
+	close(r.in)
+	if err := <-r.done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	r.cancel()
+}
+
+func chunk(id uint64, offset int64, content ...string) *record.Chunk {
+	c := &record.Chunk{Path: "/a", Inode: id, Offset: offset, Time: time.Now().UnixNano()}
+	for _, s := range content {
+		c.Records = append(c.Records, record.Record{Content: []byte(s), Offset: offset})
+		offset += int64(len(s)) + 1
+	}
+	c.End = offset
+	c.Moved = []record.Position{{ID: id, Path: "/a", From: c.Offset, Offset: offset, Size: offset}}
+	return c
+}
+
+// contents and events of everything sealed, one string an envelope.
+func (r *rig) story(t *testing.T) (story []string) {
+	t.Helper()
+	for i, s := range r.sealer.kept {
+		if i >= len(r.spool.envs) || r.spool.envs[i] != fmt.Sprintf("env%d", i) {
+			t.Errorf("appended %v, want envelopes in the order sealed", r.spool.envs)
+		}
+		var parts []string
+		if s.kind&pipeline.KindFinal != 0 {
+			parts = append(parts, "FINAL")
+		}
+		if s.kind&pipeline.KindHeartbeat != 0 {
+			parts = append(parts, "HEARTBEAT")
+		}
+		groups, err := record.Decode(s.list)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, g := range groups {
+			records, events, err := g.Records()
+			if err != nil {
+				t.Error(err)
+			}
+			for _, e := range events {
+				parts = append(parts, "<"+e.Name+">")
+			}
+			for _, rec := range records {
+				if rec.Time < s.first || rec.Time > s.last {
+					t.Errorf("record time %d outside [%d, %d]", rec.Time, s.first, s.last)
+				}
+				parts = append(parts, string(rec.Content))
+			}
+		}
+		story = append(story, strings.Join(parts, " "))
+	}
+	return story
+}
+
+func TestBatches(t *testing.T) {
+	tests := []struct {
+		name string
+		o    pipeline.Options
+		feed func(in chan<- *record.Chunk)
+		want []string
+	}{
+		{"nothing", pipeline.Options{}, func(chan<- *record.Chunk) {}, nil},
+		{"by age", pipeline.Options{}, func(in chan<- *record.Chunk) {
+			in <- chunk(1, 0, "a")
+			time.Sleep(900 * time.Millisecond)
+			in <- chunk(1, 2, "b")
+			time.Sleep(200 * time.Millisecond)
+			in <- chunk(1, 4, "c")
+		}, []string{"a b", "c"}},
+		{"age counts from the oldest after a full batch", pipeline.Options{MaxRecords: 2}, func(in chan<- *record.Chunk) {
+			in <- chunk(1, 0, "a")
+			time.Sleep(900 * time.Millisecond)
+			in <- chunk(1, 2, "b")
+			in <- chunk(1, 4, "c")
+			time.Sleep(900 * time.Millisecond)
+			in <- chunk(1, 6, "d")
+		}, []string{"a b", "c d"}},
+		{"by records", pipeline.Options{MaxRecords: 2}, func(in chan<- *record.Chunk) {
+			in <- chunk(1, 0, "a", "b", "c")
+			in <- chunk(1, 6, "d")
+		}, []string{"a b c", "d"}},
+		{"by bytes", pipeline.Options{MaxBytes: 1}, func(in chan<- *record.Chunk) {
+			in <- chunk(1, 0, "a")
+			in <- chunk(2, 0, "b")
+		}, []string{"a", "b"}},
+		{"start, stop", pipeline.Options{Start: record.Event{Name: "start", Time: time.Now()}, Stop: "terminated"},
+			func(in chan<- *record.Chunk) { in <- chunk(1, 0, "a") }, []string{"FINAL <start> a <stop>"}},
+		{"the start event does not wait for records", pipeline.Options{Start: record.Event{Name: "start", Time: time.Now()}},
+			func(in chan<- *record.Chunk) {
+				time.Sleep(2 * time.Second)
+				in <- chunk(1, 0, "a")
+			}, []string{"<start>", "a"}},
+		{"heartbeat after silence only", pipeline.Options{Heartbeat: 5 * time.Minute}, func(in chan<- *record.Chunk) {
+			time.Sleep(4 * time.Minute)
+			in <- chunk(1, 0, "a")
+			time.Sleep(11 * time.Minute)
+			in <- chunk(1, 2, "b")
+		}, []string{"a", "HEARTBEAT", "HEARTBEAT", "b"}},
+		{"an event of a file", pipeline.Options{}, func(in chan<- *record.Chunk) {
+			in <- &record.Chunk{Events: []record.Event{{Name: "loss", Time: time.Now()}}}
+		}, []string{"<loss>"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if tt.o.Start.Name != "" {
+					tt.o.Start.Time = time.Now()
+				}
+				r := start(t, tt.o, nil)
+				tt.feed(r.in)
+				r.stop(t)
+				if got := r.story(t); !reflect.DeepEqual(got, tt.want) {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestPositionsAloneMakeNoEnvelope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, pipeline.Options{}, nil)
+		r.in <- &record.Chunk{Moved: []record.Position{{ID: 7, Offset: 9, Size: 9}}}
+		r.stop(t)
+		if p, ok := r.spool.pos.Get(7); !ok || p.Offset != 9 {
+			t.Errorf("got %v, want the position", p)
+		}
+		if !reflect.DeepEqual(r.spool.envs, []string{""}) || len(r.sealer.kept) != 0 {
+			t.Errorf("got entries %q, want one without an envelope", r.spool.envs)
+		}
+	})
+}
+
+// Batches that do not compress are halved until each fits, between chunks,
+// so that positions never run ahead of what is sealed.
+func TestHalvesWhatIsTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, pipeline.Options{Stop: "terminated"}, nil)
+		var want [][]byte
+		var offset int64
+		for range 12 {
+			noise := make([]byte, 256<<10)
+			rand.Read(noise)
+			want = append(want, noise)
+			c := chunk(1, offset, string(noise))
+			offset = c.End
+			r.in <- c
+		}
+		r.stop(t)
+		var got [][]byte
+		for i, s := range r.sealer.kept {
+			groups, _ := record.Decode(s.list)
+			for _, g := range groups {
+				records, _, _ := g.Records()
+				for _, rec := range records {
+					got = append(got, rec.Content)
+				}
+			}
+			if final := s.kind&pipeline.KindFinal != 0; final != (i == len(r.sealer.kept)-1) {
+				t.Errorf("envelope %d of %d: FINAL is %v", i, len(r.sealer.kept), final)
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %d records, want %d in order", len(got), len(want))
+		}
+		if p, _ := r.spool.pos.Get(1); p.Offset != offset {
+			t.Errorf("got offset %d, want %d", p.Offset, offset)
+		}
+		if s := r.Stats(); s.Halved == 0 || s.Records != 13 {
+			t.Errorf("got %+v, want halvings and 13 records", s)
+		}
+	})
+}
+
+func TestPauseIsSealedInTheNextBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		paused := true
+		r := start(t, pipeline.Options{}, func(r *rig) {
+			r.sealer.gate = func(ctx context.Context) (w pipeline.Wait, err error) {
+				if paused {
+					w.Reason, w.From = "disabled", time.Now()
+					time.Sleep(3 * time.Hour)
+					w.To = time.Now()
+					paused = false
+				}
+				return w, nil
+			}
+		})
+		r.in <- chunk(1, 0, "a")
+		time.Sleep(4 * time.Hour)
+		r.stop(t)
+		if got, want := r.story(t), []string{"a", "<pause>"}; !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		groups, _ := record.Decode(r.sealer.kept[1].list)
+		_, events, _ := groups[0].Records()
+		for i, want := range []string{"reason disabled", "from 946684801000000000", "to 946695601000000000"} {
+			if f := events[0].Fields[i]; f.Key+" "+f.Value != want {
+				t.Errorf("got %v, want %q", f, want)
+			}
+		}
+	})
+}
+
+// While sealing waits the pipeline takes what one batch holds and no more.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, pipeline.Options{MaxBytes: 1}, func(r *rig) { r.spool.hold = make(chan struct{}) })
+		taken := 0
+		for taken = range 100 {
+			synctest.Wait()
+			select {
+			case r.in <- chunk(1, int64(taken), ""):
+				continue
+			case <-time.After(time.Hour):
+			}
+			break
+		}
+		if taken > 4 {
+			t.Errorf("took %d batches while the spool had no room", taken)
+		}
+		close(r.spool.hold)
+		r.stop(t)
+		if len(r.spool.envs) != taken {
+			t.Errorf("got %d envelopes, want %d", len(r.spool.envs), taken)
+		}
+	})
+}
+
+func TestStopWhilePausedLeavesTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, pipeline.Options{Stop: "terminated"}, func(r *rig) {
+			r.sealer.gate = func(ctx context.Context) (pipeline.Wait, error) {
+				<-ctx.Done()
+				return pipeline.Wait{}, ctx.Err()
+			}
+		})
+		r.in <- chunk(1, 0, "a")
+		close(r.in)
+		synctest.Wait()
+		r.cancel()
+		if err := <-r.done; err != nil {
+			t.Errorf("got %v, want nil", err)
+		}
+		if len(r.spool.envs) != 0 || r.spool.pos.Len() != 0 {
+			t.Error("something was committed")
+		}
+	})
+}
+
+func TestAFailedAppendEndsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("fsync: input/output error")
+		waiting := make(chan struct{})
+		r := start(t, pipeline.Options{MaxBytes: 1}, func(r *rig) {
+			r.spool.err = broken
+			n := 0
+			r.sealer.gate = func(ctx context.Context) (pipeline.Wait, error) {
+				if n++; n > 1 {
+					close(waiting)
+					<-ctx.Done()
+					return pipeline.Wait{}, ctx.Err()
+				}
+				return pipeline.Wait{}, nil
+			}
+		})
+		r.in <- chunk(1, 0, "a")
+		select {
+		case r.in <- chunk(1, 2, "b"):
+		case err := <-r.done:
+			r.done <- err
+		}
+		if err := <-r.done; !errors.Is(err, broken) {
+			t.Errorf("got %v, want %v", err, broken)
+		}
+		r.cancel()
+	})
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for name, o := range map[string]pipeline.Options{
+		"level":       {Level: "best", MaxContent: maxContent},
+		"max content": {MaxContent: record.MaxChunkEncoded - 1},
+	} {
+		if _, err := pipeline.New(o, nil, nil); err == nil {
+			t.Errorf("%s: got no error", name)
+		}
+	}
+}
+
+// discard seals to a fixed envelope and forgets.
+type discard struct{}
+
+func (discard) Seal(context.Context, uint8, int64, int64, uint8, []byte) ([]byte, pipeline.Wait, error) {
+	return nil, pipeline.Wait{}, nil
+}
+func (discard) Append(context.Context, []byte, []record.Position) error { return nil }
+
+func BenchmarkPipeline(b *testing.B) {
+	for _, level := range []string{"fastest", "default", "better"} {
+		b.Run(level, func(b *testing.B) {
+			p, err := pipeline.New(pipeline.Options{MaxContent: maxContent, Level: level}, discard{}, discard{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			in := make(chan *record.Chunk, 1)
+			done := make(chan error)
+			go func() { done <- p.Run(b.Context(), in) }()
+			c := chunk(1, 0, accessLog(record.MaxChunkRecords)...)
+			b.SetBytes(c.End)
+			b.ReportAllocs()
+			for b.Loop() {
+				in <- c
+			}
+			close(in)
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// accessLog makes lines as a web server writes them.
+func accessLog(n int) (lines []string) {
+	seed := uint32(1)
+	next := func(n uint32) uint32 { seed = seed*1664525 + 1013904223; return (seed >> 8) % n }
+	for i := range n {
+		lines = append(lines, fmt.Sprintf(`10.%d.%d.%d - - [25/Nov/2026:12:%02d:%02d +0000] "GET /item/%d?page=%d HTTP/1.1" %d %d "https://example.org/%d" "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/1%d.0.0.0 Safari/537.36"`,
+			next(200), next(250), next(250), i/60%60, i%60, next(100000), next(40), 200+next(3)*100, next(90000), next(50), 10+next(20)))
+	}
+	return lines
+}
