@@ -1,0 +1,109 @@
+package conf
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// MaxFile is the longest configuration file that is read.
+const MaxFile = 1 << 20
+
+// A Fault is one thing wrong with the file, or worth a warning.
+type Fault struct {
+	File    string
+	Line    int    // from 1; 0 = unknown
+	Key     string // such as stream.audit.batch.max_bytes; "" = the file as a whole
+	Problem string
+	Fix     string // what to do; may be ""
+}
+
+// Error returns file, line, key and problem; not the fix.
+func (f Fault) Error() string {
+	var b strings.Builder
+	b.WriteString(f.File)
+	if f.Line > 0 {
+		fmt.Fprintf(&b, ":%d", f.Line)
+	}
+	if f.Key != "" {
+		b.WriteString(": " + f.Key)
+	}
+	return b.String() + ": " + f.Problem
+}
+
+// Faults are all faults of a file, in the order of their lines. There is at
+// least one.
+type Faults []Fault
+
+// Error returns one line a fault, each with its fix.
+func (fs Faults) Error() string {
+	lines := make([]string, len(fs))
+	for i, f := range fs {
+		lines[i] = f.Error()
+		if f.Fix != "" {
+			lines[i] += "; " + f.Fix
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads and checks the file. What is wrong with its contents comes back
+// as [Faults]; any other error is of reading it.
+func Load(file string) (*Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(file, data, os.LookupEnv)
+}
+
+// Parse checks the text of a configuration; file is its name in faults, env
+// looks up "${NAME}". An error is always [Faults].
+func Parse(file string, data []byte, env func(name string) (value string, ok bool)) (*Config, error) {
+	if len(data) > MaxFile {
+		return nil, Faults{{File: file, Problem: "longer than " + Bytes(MaxFile).String()}}
+	}
+	text := string(data)
+	var tree map[string]any
+	if _, err := toml.Decode(text, &tree); err != nil {
+		f := Fault{File: file, Problem: strings.TrimPrefix(err.Error(), "toml: ")}
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			f.Line, f.Problem, f.Fix = pe.Position.Line, pe.Message, firstLine(pe.Usage)
+		}
+		return nil, Faults{f}
+	}
+	c := &Config{File: file}
+	d := &decoder{file: file, lines: locate(text), env: env, tree: tree}
+	d.decode(c)
+	d.check(c)
+	if len(d.faults) > 0 {
+		return nil, Faults(sorted(d.faults))
+	}
+	c.Warnings = sorted(d.warnings)
+	sum := sha256.Sum256([]byte(c.Effective()))
+	c.Digest = hex.EncodeToString(sum[:])[:16]
+	return c, nil
+}
+
+func sorted(fs []Fault) []Fault {
+	slices.SortStableFunc(fs, func(a, b Fault) int { return a.Line - b.Line })
+	return fs
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return strings.TrimSuffix(s, ":")
+}
