@@ -1,0 +1,149 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// firstRetry is the cap of the wait before the second try; each further cap is
+// twice the one before.
+const firstRetry = 500 * time.Millisecond
+
+// ship returns nil once each of envs is stored, or parked with its stub.
+func (k *Sink) ship(ctx context.Context, envs [][]byte) error {
+	if len(envs) == 0 {
+		return nil
+	}
+	err := k.persist(ctx, "put", func() error { return k.s.Put(ctx, envs) }, notRejected)
+	if err == nil {
+		k.count(func(s *Stats) {
+			s.Envelopes += uint64(len(envs))
+			for _, env := range envs {
+				s.Bytes += uint64(len(env))
+			}
+		})
+		return nil
+	}
+	var rejected *RejectedError
+	if !errors.As(err, &rejected) {
+		return err
+	}
+	if len(envs) == 1 {
+		return k.park(ctx, envs[0], rejected)
+	}
+	half := len(envs) / 2
+	if err := k.ship(ctx, envs[:half]); err != nil {
+		return err
+	}
+	return k.ship(ctx, envs[half:])
+}
+
+// park sets one rejected envelope aside and puts its stub. A crash between the
+// two puts the envelope again, which is rejected and parked again.
+func (k *Sink) park(ctx context.Context, env []byte, rejected *RejectedError) error {
+	var where string
+	err := k.persist(ctx, "park", func() (err error) {
+		where, err = k.q.Park(env, rejected.Why)
+		return err
+	}, diskFull)
+	if err != nil {
+		return err
+	}
+	k.count(func(s *Stats) { s.Parked++ })
+	k.o.Log.Error("envelope parked: the store can never accept it",
+		zap.String("why", rejected.Why), zap.NamedError("answer", rejected.Err),
+		zap.String("parked", where), zap.Int("bytes", len(env)))
+	if k.o.Stub == nil {
+		return nil
+	}
+	stub, err := k.o.Stub(env)
+	if err != nil {
+		k.o.Log.Error("no stub for a parked envelope: readers will report a gap", zap.String("parked", where), zap.Error(err))
+		return nil
+	}
+	err = k.persist(ctx, "put stub", func() error { return k.s.PutStub(ctx, stub, rejected.Why) }, notRejected)
+	if errors.As(err, &rejected) {
+		k.o.Log.Error("stub rejected: readers will report a gap", zap.String("parked", where), zap.Error(err))
+		return nil
+	}
+	if err == nil {
+		k.count(func(s *Stats) { s.Stubs++ })
+	}
+	return err
+}
+
+// persist calls op until it returns nil, an error that is not worth repeating,
+// or ctx ends.
+func (k *Sink) persist(ctx context.Context, what string, op func() error, again func(error) bool) error {
+	for try := 0; ; try++ {
+		err := op()
+		if err == nil || ctx.Err() != nil || !again(err) {
+			k.resumed(what, try)
+			return err
+		}
+		wait := jitter(try, k.o.RetryMax)
+		k.refused(what, try, wait, err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			k.resumed(what, try+1)
+			return ctx.Err()
+		}
+	}
+}
+
+func notRejected(err error) bool {
+	var rejected *RejectedError
+	return !errors.As(err, &rejected)
+}
+
+func diskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// jitter draws the wait after the given try, the first being 0.
+func jitter(try int, most time.Duration) time.Duration {
+	limit := min(firstRetry<<min(try, 30), most)
+	return rand.N(limit) + 1
+}
+
+func (k *Sink) refused(what string, try int, wait time.Duration, err error) {
+	k.count(func(s *Stats) {
+		s.Retries++
+		s.Failing = err.Error()
+		if try == 0 {
+			if k.failing++; k.failing == 1 {
+				s.Since = time.Now()
+			}
+		}
+	})
+	k.o.Log.Warn("store refused, will try again",
+		zap.String("request", what), zap.Int("try", try+1), zap.Duration("wait", wait), zap.Error(err))
+}
+
+// resumed ends what refused began, if it did.
+func (k *Sink) resumed(what string, tries int) {
+	if tries == 0 {
+		return
+	}
+	all := false
+	k.count(func(s *Stats) {
+		if k.failing--; k.failing == 0 {
+			all, s.Failing, s.Since = true, "", time.Time{}
+		}
+	})
+	if all {
+		k.o.Log.Info("no request waits for its next try", zap.String("request", what), zap.Int("tries", tries))
+	}
+}
+
+func (k *Sink) count(change func(*Stats)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change(&k.stats)
+}

@@ -1,0 +1,214 @@
+// Package sink drains sealed batches from a queue into a store.
+//
+//	Queue (spool) ──Next──▶ requests, InFlight at a time ──Put──▶ Store
+//	              ◀──Trim── contiguously acknowledged
+//	              ◀──Park── what the store can never accept; a stub goes instead
+//
+// An envelope leaves the queue only when the store has acknowledged it and
+// everything before it, so a crash or a lost answer sends it again and never
+// loses it. Whatever a store answers is tried again without limit, at full
+// jitter from 0.5 s doubled up to RetryMax. The one exception is a
+// [RejectedError]: of several envelopes the rejected one is found by halving;
+// a single one is parked in the queue durably and its stub is put in its
+// place, so that the chain stays whole for the reader.
+//
+// The bytes of an envelope are opaque here. Sizes are bytes.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// A Queue hands out envelopes, oldest first. Its methods are called from
+// several goroutines, Next from one at a time.
+type Queue interface {
+	// Next waits for at least one envelope not handed out yet and returns as
+	// many as fit max bytes; one that is longer comes alone. upto names the
+	// last of them for Trim. [io.EOF] says that nothing more will come; any
+	// other error is final.
+	Next(ctx context.Context, max int) (envs [][]byte, upto uint64, err error)
+	// Trim says that everything up to and including upto is acknowledged.
+	Trim(upto uint64)
+	// Park keeps an envelope that can never be accepted, durably, and returns
+	// where. An error is final unless it says that the disk is full.
+	Park(env []byte, why string) (string, error)
+}
+
+// A Store is where envelopes go. Its methods may be called by as many
+// goroutines as requests are in flight, and keep no slice they were given.
+type Store interface {
+	// Put returns nil once all of envs are stored durably. After an error any
+	// of them may be stored: they are put again, unless the error is a
+	// [*RejectedError].
+	Put(ctx context.Context, envs [][]byte) error
+	// PutStub stores what keeps the chain whole in the place of a parked
+	// envelope.
+	PutStub(ctx context.Context, stub []byte, why string) error
+}
+
+// A RejectedError is returned by a [Store], as *RejectedError, for what it can
+// never accept, however often it is tried. Of a Put with several envelopes it
+// means that at least one of them is such.
+type RejectedError struct {
+	Why string // a short code, kept with the parked envelope and its stub
+	Err error  // what the store said; may be nil
+}
+
+func (e *RejectedError) Error() string {
+	if e.Err == nil {
+		return "rejected: " + e.Why
+	}
+	return fmt.Sprintf("rejected: %s: %v", e.Why, e.Err)
+}
+
+// Unwrap returns what the store said.
+func (e *RejectedError) Unwrap() error { return e.Err }
+
+// Options say how a [Sink] drains. The zero value of each field is its default.
+type Options struct {
+	InFlight   int           // requests at a time; default 1, which keeps the order
+	MaxRequest int           // bytes of envelopes in one request; default 4 MiB
+	RetryMax   time.Duration // longest wait between two tries; default 30 s
+
+	// Stub makes of an envelope what is put in its place when it is parked.
+	// Without it no stub is put.
+	Stub func(env []byte) ([]byte, error)
+
+	Log *zap.Logger // default: none
+}
+
+// Stats are counters of a [Sink] since it was made.
+type Stats struct {
+	Envelopes uint64    // acknowledged
+	Bytes     uint64    // of them
+	Retries   uint64    // tries that failed and are or were repeated
+	Parked    uint64    // envelopes that can never be accepted
+	Stubs     uint64    // put in the place of parked ones
+	InFlight  int       // requests now
+	Acked     time.Time // of the newest acknowledgement; zero: none yet
+	Failing   string    // what the store answered last, while a request is tried again
+	Since     time.Time // since when; zero: not failing
+}
+
+// A Sink drains one queue into one store.
+type Sink struct {
+	o Options
+	q Queue
+	s Store
+
+	mu      sync.Mutex // guards what follows; held while the queue is trimmed, so that trims keep their order
+	window  []*request // handed out by the queue and not trimmed, oldest first
+	failing int        // requests that wait for their next try
+	stats   Stats
+}
+
+// A request is what one call of Next handed out.
+type request struct {
+	upto uint64
+	done bool // guarded by Sink.mu
+}
+
+// New returns a Sink; Run starts it.
+func New(o Options, q Queue, s Store) *Sink {
+	if o.InFlight <= 0 {
+		o.InFlight = 1
+	}
+	if o.MaxRequest <= 0 {
+		o.MaxRequest = 4 << 20
+	}
+	if o.RetryMax <= 0 {
+		o.RetryMax = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return &Sink{o: o, q: q, s: s}
+}
+
+// Stats returns the counters as they are now. It may be called at any time.
+func (k *Sink) Stats() Stats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stats
+}
+
+// Run drains the queue. It returns nil when ctx ends, or when the queue has
+// ended and all that it handed out is acknowledged; an error is final and
+// comes from the queue. It is called once.
+func (k *Sink) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var requests sync.WaitGroup
+	slots := make(chan struct{}, k.o.InFlight)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		envs, upto, err := k.q.Next(ctx, k.o.MaxRequest)
+		if err != nil {
+			if err != io.EOF && ctx.Err() == nil {
+				stop(final{fmt.Errorf("next envelope: %w", err)})
+			}
+			break
+		}
+		r := k.begin(upto)
+		requests.Go(func() {
+			err := k.ship(ctx, envs)
+			k.end(r, err == nil)
+			if err != nil && ctx.Err() == nil {
+				stop(final{err})
+			}
+			<-slots
+		})
+	}
+	requests.Wait()
+	var f final
+	if errors.As(context.Cause(ctx), &f) {
+		return f.error
+	}
+	return nil
+}
+
+// final marks the error that ended Run from the inside.
+type final struct{ error }
+
+func (k *Sink) begin(upto uint64) *request {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := &request{upto: upto}
+	k.window = append(k.window, r)
+	k.stats.InFlight++
+	return r
+}
+
+// end closes a request; if it is acknowledged, the queue is trimmed up to the
+// last request before which all are.
+func (k *Sink) end(r *request, acknowledged bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stats.InFlight--
+	if !acknowledged {
+		return
+	}
+	r.done = true
+	k.stats.Acked = time.Now()
+	n := 0
+	for n < len(k.window) && k.window[n].done {
+		n++
+	}
+	if n > 0 {
+		k.q.Trim(k.window[n-1].upto)
+		k.window = append(k.window[:0], k.window[n:]...)
+	}
+}

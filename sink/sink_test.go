@@ -1,0 +1,276 @@
+package sink_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"sealtail/sink"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestDrainsInOrder(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 9, 10, 11, 100} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, s := newQueue(t, n), &store{t: t, ordered: true}
+				k := sink.New(sink.Options{MaxRequest: 35}, q, s) // 5 envelopes of 7 bytes
+				if err := k.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if len(s.got) != n || q.trimmed != n || s.puts != (n+4)/5 {
+					t.Errorf("got %d stored, %d trimmed, %d puts; want %d, %d, %d", len(s.got), q.trimmed, s.puts, n, n, (n+4)/5)
+				}
+				if st := k.Stats(); st.Envelopes != uint64(n) || st.Bytes != uint64(7*n) || st.InFlight != 0 {
+					t.Errorf("got stats %+v", st)
+				}
+			})
+		})
+	}
+}
+
+// TestTrimsContiguously lets the requests end in any order; the fake queue
+// checks what is trimmed.
+func TestTrimsContiguously(t *testing.T) {
+	for _, flight := range []int{1, 2, 7} {
+		t.Run(fmt.Sprint(flight), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(t, 200)
+				s := &store{t: t, ordered: flight == 1}
+				s.before = func() { time.Sleep(rand.N(time.Second)) }
+				s.put = func(context.Context, [][]byte) error {
+					if rand.N(4) == 0 {
+						return errDown
+					}
+					return nil
+				}
+				k := sink.New(sink.Options{InFlight: flight, MaxRequest: 14}, q, s)
+				if err := k.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if len(s.got) != 200 || q.trimmed != 200 || s.most != flight {
+					t.Errorf("got %d stored, %d trimmed, %d at a time; want 200, 200, %d", len(s.got), q.trimmed, s.most, flight)
+				}
+			})
+		})
+	}
+}
+
+// TestHeldBack has the first of three requests hang: nothing is trimmed though
+// the others are stored.
+func TestHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(t, 3), &store{t: t}
+		hold := make(chan struct{})
+		s.put = func(_ context.Context, envs [][]byte) error {
+			if string(envs[0]) == "env0000" {
+				<-hold
+			}
+			return nil
+		}
+		k := sink.New(sink.Options{InFlight: 3, MaxRequest: 7}, q, s)
+		ended := make(chan error)
+		go func() { ended <- k.Run(t.Context()) }()
+		synctest.Wait()
+		if len(s.got) != 2 || q.trimmed != 0 {
+			t.Errorf("while the first hangs: got %d stored, %d trimmed; want 2, 0", len(s.got), q.trimmed)
+		}
+		close(hold)
+		if err := <-ended; err != nil || q.trimmed != 3 {
+			t.Errorf("got %v, %d trimmed; want nil, 3", err, q.trimmed)
+		}
+	})
+}
+
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(t, 1), &store{t: t}
+		begin, tries, longest, last := time.Now(), 0, time.Duration(0), time.Now()
+		s.put = func(context.Context, [][]byte) error {
+			longest, last = max(longest, time.Since(last)), time.Now()
+			if tries++; time.Since(begin) < 24*time.Hour {
+				return errDown
+			}
+			return nil
+		}
+		k := sink.New(sink.Options{RetryMax: 10 * time.Second}, q, s)
+		go func() {
+			time.Sleep(time.Hour)
+			if st := k.Stats(); st.Failing != errDown.Error() || st.Since.Sub(begin) != 0 || st.InFlight != 1 {
+				t.Errorf("within an outage: got %+v", st)
+			}
+		}()
+		if err := k.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if longest > 10*time.Second+1 || longest < 5*time.Second {
+			t.Errorf("longest wait %v, want just under RetryMax 10s", longest)
+		}
+		// A day at 5 s on average.
+		if want := 24 * 3600 / 5; tries < want*9/10 || tries > want*11/10 {
+			t.Errorf("got %d tries in a day, want about %d", tries, want)
+		}
+		if st := k.Stats(); st.Failing != "" || !st.Since.IsZero() || st.Retries != uint64(tries-1) {
+			t.Errorf("after an outage: got %+v", st)
+		}
+	})
+}
+
+func TestRejected(t *testing.T) {
+	for _, bad := range [][]string{{"env0000"}, {"env0007"}, {"env0004", "env0005"}, {"env0001", "env0003", "env0006"}} {
+		t.Run(fmt.Sprint(bad), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				core, logs := observer.New(zap.ErrorLevel)
+				q, s := newQueue(t, 8), &store{t: t, ordered: true, put: rejecting(bad...)}
+				k := sink.New(sink.Options{MaxRequest: 56, Stub: stubOf, Log: zap.New(core)}, q, s)
+				if err := k.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(q.parked, bad) || len(s.got) != 8-len(bad) || q.trimmed != 8 {
+					t.Errorf("got %v parked, %d stored, %d trimmed; want %v, %d, 8", q.parked, len(s.got), q.trimmed, bad, 8-len(bad))
+				}
+				var want []string
+				errs := 0
+				for _, b := range bad {
+					errs++
+					if b == "env0003" { // stubOf refuses it
+						errs++
+						continue
+					}
+					want = append(want, "stub of "+b)
+				}
+				if !slices.Equal(s.stubs, want) {
+					t.Errorf("got stubs %v, want %v", s.stubs, want)
+				}
+				if logs.Len() != errs {
+					t.Errorf("got %d error logs, want %d: %v", logs.Len(), errs, logs.All())
+				}
+				st := k.Stats()
+				if st.Parked != uint64(len(bad)) || st.Stubs != uint64(len(want)) || st.Retries != 0 {
+					t.Errorf("got stats %+v", st)
+				}
+			})
+		})
+	}
+}
+
+// TestParkWaits has the disk full for the park and the store down for the stub.
+func TestParkWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		q, s := newQueue(t, 2), &store{t: t, ordered: true, put: rejecting("env0000")}
+		q.park = func([]byte, string) (string, error) {
+			if time.Since(begin) < time.Minute {
+				return "", fmt.Errorf("write: %w", syscall.ENOSPC)
+			}
+			return "", nil
+		}
+		s.stub = func([]byte) error {
+			if time.Since(begin) < time.Hour {
+				return errDown
+			}
+			return nil
+		}
+		k := sink.New(sink.Options{Stub: stubOf}, q, s)
+		if err := k.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(q.parked) != 1 || len(s.stubs) != 1 || q.trimmed != 2 {
+			t.Errorf("got %d parked, %d stubs, %d trimmed; want 1, 1, 2", len(q.parked), len(s.stubs), q.trimmed)
+		}
+	})
+}
+
+func TestStubRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(t, 2), &store{t: t, put: rejecting("env0000")}
+		s.stub = func([]byte) error { return &sink.RejectedError{Why: "NoStubs"} }
+		if err := sink.New(sink.Options{Stub: stubOf}, q, s).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(q.parked) != 1 || q.trimmed != 2 {
+			t.Errorf("got %d parked, %d trimmed; want 1, 2", len(q.parked), q.trimmed)
+		}
+	})
+}
+
+func TestFinalErrors(t *testing.T) {
+	boom := errors.New("failed fsync")
+	t.Run("park", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q, s := newQueue(t, 3), &store{t: t, put: rejecting("env0000")}
+			q.open = true
+			q.park = func([]byte, string) (string, error) { return "", boom }
+			err := sink.New(sink.Options{InFlight: 2, MaxRequest: 7}, q, s).Run(t.Context())
+			if !errors.Is(err, boom) || q.trimmed != 0 {
+				t.Errorf("got %v, trimmed %d; want %v, 0", err, q.trimmed, boom)
+			}
+		})
+	})
+	t.Run("next", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueue(t, 1)
+			err := sink.New(sink.Options{}, broken{q, boom}, &store{t: t}).Run(t.Context())
+			if !errors.Is(err, boom) {
+				t.Errorf("got %v, want %v", err, boom)
+			}
+		})
+	})
+}
+
+// broken is a queue whose Next fails.
+type broken struct {
+	*queue
+	err error
+}
+
+func (b broken) Next(context.Context, int) ([][]byte, uint64, error) { return nil, 0, b.err }
+
+// TestEndsWithContext ends ctx in each state in which Run can wait.
+func TestEndsWithContext(t *testing.T) {
+	hang := func(ctx context.Context, _ [][]byte) error { <-ctx.Done(); return ctx.Err() }
+	for name, c := range map[string]struct {
+		n   int
+		put func(context.Context, [][]byte) error
+		s   func([]byte) error
+	}{
+		"next":    {0, nil, nil},
+		"put":     {5, hang, nil},
+		"backoff": {5, func(context.Context, [][]byte) error { return errDown }, nil},
+		"stub":    {5, rejecting("env0000"), func([]byte) error { return errDown }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				q, s := newQueue(t, c.n), &store{t: t, put: c.put, stub: c.s}
+				q.open = true
+				k := sink.New(sink.Options{InFlight: 2, MaxRequest: 7, Stub: stubOf}, q, s)
+				ended := make(chan error)
+				go func() { ended <- k.Run(ctx) }()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				cancel()
+				if err := <-ended; err != nil {
+					t.Errorf("got %v, want nil", err)
+				}
+				if q.trimmed > 0 && c.n > 0 {
+					t.Errorf("trimmed %d though the first is not acknowledged", q.trimmed)
+				}
+				if st := k.Stats(); st.InFlight != 0 || st.Failing != "" {
+					t.Errorf("got stats %+v", st)
+				}
+			})
+		})
+	}
+}
