@@ -1,27 +1,324 @@
 package seal
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
 
-// A dataKey is a data key in use. It stays whole until its last release.
+	"go.uber.org/zap"
+)
+
+// KeyOptions bound the life of a data key. A zero field means its default.
+type KeyOptions struct {
+	Refresh          time.Duration // between calls that prove the CMK alive, ±20 %; 5 min
+	Rotate           time.Duration // age from which such a call's answer replaces the data key; 30 min
+	HardAge          time.Duration // age at which a data key dies; 60 min
+	Grace            time.Duration // added to HardAge while every answer is an outage; 60 min; negative = none
+	MaxBatches       int64         // sealed under one data key; 2^20
+	MaxBytes         int64         // of plaintext sealed under one data key; 64 GiB
+	Confirm          time.Duration // between two Revoked answers that end a data key; 10 s
+	CallTimeout      time.Duration // of one call; 5 s
+	RetryMax         time.Duration // longest wait after an outage (twice that when throttled); 30 s
+	RetryRevoked     time.Duration // wait after Revoked and Misfit, ±20 %; 60 s
+	CredentialsGrace time.Duration // for how long Credentials count as an outage, then as Revoked; 5 min
+
+	Log *zap.Logger // nil = none
+}
+
+func (o KeyOptions) withDefaults() KeyOptions {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.Refresh, 5*time.Minute)
+	def(&o.Rotate, 30*time.Minute)
+	def(&o.HardAge, 60*time.Minute)
+	def(&o.Grace, 60*time.Minute)
+	def(&o.Confirm, 10*time.Second)
+	def(&o.CallTimeout, 5*time.Second)
+	def(&o.RetryMax, 30*time.Second)
+	def(&o.RetryRevoked, 60*time.Second)
+	def(&o.CredentialsGrace, 5*time.Minute)
+	if o.MaxBatches == 0 {
+		o.MaxBatches = 1 << 20
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 64 << 30
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return o
+}
+
+// Keys keeps one data key for sealing: it fetches it, proves every few minutes
+// that the CMK behind it still lives, replaces it, and wipes it when it is too
+// old, used up, or revoked. Chains of one key, sink and suite share a Keys.
+//
+// Whatever the key service answers, Keys waits and tries again, and the chains
+// wait with it; the table of what follows from which answer is rules.
+type Keys struct {
+	kms     KMS
+	suite   Suite
+	context []byte
+	log     *zap.Logger
+	poke    chan struct{} // tells Run that a call has become due
+
+	mu      sync.Mutex
+	life    life
+	phase   Phase // as of since, to see that it changed
+	reason  Class
+	since   time.Time
+	changed chan struct{} // closed and replaced when phase or reason change
+	stopped bool          // Run has returned
+	proof   time.Time
+	calls   int64
+	rotated int64
+	failed  [5]int64 // by Class
+}
+
+// NewKeys returns a Keys that will ask kms, for data keys of suite under
+// context (see [EncodeContext]). It has no data key before [Keys.Run].
+func NewKeys(o KeyOptions, kms KMS, suite Suite, context []byte) *Keys {
+	o = o.withDefaults()
+	return &Keys{
+		kms:     kms,
+		suite:   suite,
+		context: bytes.Clone(context),
+		log:     o.Log,
+		poke:    make(chan struct{}, 1),
+		life:    life{o: o, random: rand.Float64},
+		since:   time.Now(),
+		changed: make(chan struct{}),
+	}
+}
+
+// Run keeps the data key until ctx ends, then wipes it and returns nil. It is
+// to be called once, and to end after the last [Chain] that seals.
+func (ks *Keys) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	answers := make(chan answer, 1)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for was := ks.State(); ; {
+		call, wake := ks.step()
+		if call {
+			go func() { answers <- ks.call(ctx) }()
+		}
+		is := ks.State()
+		ks.report(was, is)
+		was = is
+
+		timer.Stop()
+		if !wake.IsZero() {
+			timer.Reset(time.Until(wake))
+		}
+		select {
+		case <-timer.C:
+		case <-ks.poke:
+		case a := <-answers:
+			ks.answered(a)
+		case <-ctx.Done():
+			cancel()
+			if ks.stop() {
+				if a := <-answers; a.key != nil {
+					a.key.release()
+				}
+			}
+			return nil
+		}
+	}
+}
+
+// step lets time take its course. It says whether the caller is to make a
+// call, and when to step again.
+func (ks *Keys) step() (call bool, wake time.Time) {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	now := time.Now()
+	ks.life.expire(now)
+	if call = ks.life.ready(now); call {
+		ks.life.calling = true
+		ks.calls++
+	}
+	ks.settle(now)
+	return call, ks.life.wake()
+}
+
+// An answer is what came of one call: a data key, or an error.
+type answer struct {
+	began time.Time
+	key   *dataKey
+	err   error
+}
+
+func (ks *Keys) call(ctx context.Context) answer {
+	ctx, cancel := context.WithTimeout(ctx, ks.life.o.CallTimeout)
+	defer cancel()
+	a := answer{began: time.Now()}
+	d, err := ks.kms.Generate(ctx, ks.context)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	a.key, a.err = newDataKey(ks.suite, d)
+	return a
+}
+
+func (ks *Keys) answered(a answer) {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	now := time.Now()
+	if a.err != nil {
+		e := asKMSError(a.err)
+		if int(e.Class) < len(ks.failed) {
+			ks.failed[e.Class]++
+		}
+		ks.life.fail(now, e)
+	} else {
+		ks.proof = a.began
+		if ks.life.succeed(now, a.began, a.key) {
+			ks.rotated++
+		} else {
+			a.key.release()
+		}
+	}
+	ks.settle(now)
+}
+
+// stop wipes the data key for good and reports that a call is under way.
+func (ks *Keys) stop() (calling bool) {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	now := time.Now()
+	ks.stopped = true
+	if ks.life.key != nil {
+		ks.life.drop(now)
+	}
+	ks.settle(now)
+	close(ks.changed)
+	ks.changed = make(chan struct{})
+	return ks.life.calling
+}
+
+// settle notes a change of phase and wakes those who wait for one. ks.mu is
+// held.
+func (ks *Keys) settle(now time.Time) {
+	phase, reason := ks.life.phase()
+	if phase == ks.phase && reason == ks.reason {
+		return
+	}
+	ks.phase, ks.reason, ks.since = phase, reason, now
+	close(ks.changed)
+	ks.changed = make(chan struct{})
+}
+
+var errStopped = errors.New("data keys are stopped")
+
+// take returns the data key to seal n bytes of plaintext under, once there is
+// one, and how long sealing was paused for that. The caller releases the data
+// key when the envelope is made.
+//
+// A data key at hand is preferred to ctx's end: with an ended ctx take succeeds
+// just if it need not wait. Otherwise it fails only when ctx ends or Run has.
+func (ks *Keys) take(ctx context.Context, n int) (k *dataKey, waited Wait, err error) {
+	began := time.Now()
+	for {
+		ks.mu.Lock()
+		now := time.Now()
+		if k = ks.life.use(now, int64(n)); k != nil {
+			k.refs.Add(1)
+		}
+		due := ks.life.ready(now)
+		ks.settle(now)
+		phase, reason, changed, stopped := ks.phase, ks.reason, ks.changed, ks.stopped
+		ks.mu.Unlock()
+
+		if due {
+			select {
+			case ks.poke <- struct{}{}:
+			default:
+			}
+		}
+		if phase == Paused {
+			waited = Wait{Reason: reason.String(), From: began}
+		}
+		switch {
+		case k != nil:
+		case stopped:
+			err = errStopped
+		default:
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+		if waited.Reason != "" {
+			waited.To = time.Now()
+		}
+		return k, waited, err
+	}
+}
+
+// A dataKey is a data key in use. It is wiped at its last release: Keys holds
+// one reference, and each take one more.
 type dataKey struct {
-	id         [16]byte
-	recipients []Recipient
-	section    []byte // recipients as the envelope's key section
+	secret     Secret
+	id         [16]byte    // dek_id
+	recipients []Recipient // read-only
+	section    []byte      // recipients as the envelope's key section, read-only
+	born       time.Time   // when it was asked for
+
+	refs           atomic.Int32
+	batches, bytes int64 // sealed under it; guarded by Keys.mu
+}
+
+// newDataKey takes d over and wipes d.Plain. An answer that is no data key is
+// a Misfit.
+func newDataKey(suite Suite, d DataKey) (*dataKey, error) {
+	defer clear(d.Plain)
+	if len(d.Plain) != 32 {
+		return nil, &KMSError{Class: Misfit, Code: "Answer", Err: fmt.Errorf("a data key of %d bytes, want 32", len(d.Plain))}
+	}
+	section, err := appendRecipients(nil, d.Recipients)
+	if err != nil {
+		return nil, &KMSError{Class: Misfit, Code: "Answer", Err: err}
+	}
+	k := &dataKey{secret: NewSecret(32), recipients: d.Recipients, section: section}
+	copy(k.secret.Bytes(), d.Plain)
+	k.id = suite.dekID(k.secret.Bytes())
+	k.refs.Store(1)
+	return k, nil
 }
 
 // dek returns the 32 bytes, valid until release. Not to be kept or changed.
-func (k *dataKey) dek() []byte { return nil }
+func (k *dataKey) dek() []byte { return k.secret.Bytes() }
 
 // release ends the use that take began.
-func (k *dataKey) release() {}
+func (k *dataKey) release() {
+	switch n := k.refs.Add(-1); {
+	case n == 0:
+		k.secret.Wipe()
+	case n < 0:
+		panic("seal: data key released twice")
+	}
+}
 
-// Keys is the life of one data key.
-type Keys struct{}
-
-// take returns the data key to seal n bytes of plaintext under, once there is
-// one. The caller must release it. A key at hand is preferred to ctx's end, so
-// with an ended ctx take succeeds only if it need not wait.
-func (ks *Keys) take(ctx context.Context, n int) (k *dataKey, waited Wait, err error) {
-	<-ctx.Done()
-	return nil, waited, ctx.Err()
+// keyID returns the first recipient's key id for people.
+func (k *dataKey) keyID() string {
+	id := k.recipients[0].KeyID
+	if utf8.Valid(id) {
+		return string(id)
+	}
+	return hex.EncodeToString(id)
 }

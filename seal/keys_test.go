@@ -1,0 +1,692 @@
+package seal_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"sealtail/seal"
+)
+
+// A fakeKMS answers by a script and checks its caller. Its n-th data key
+// begins with n as a u32.
+type fakeKMS struct {
+	t       *testing.T
+	script  []act
+	context []byte
+	start   time.Time
+
+	mu    sync.Mutex
+	busy  bool
+	calls []time.Duration // when, since start
+	serve uint32
+}
+
+// An act is how the key service behaves from one moment on.
+type act struct {
+	from  time.Duration
+	err   error
+	takes time.Duration
+	hang  bool
+	data  func(*seal.DataKey) // spoils the answer
+}
+
+func newFake(t *testing.T, script ...act) *fakeKMS {
+	return &fakeKMS{t: t, script: script, context: []byte("\x00\x00"), start: time.Now()}
+}
+
+func (f *fakeKMS) Generate(ctx context.Context, ec []byte) (seal.DataKey, error) {
+	f.mu.Lock()
+	if f.busy {
+		f.t.Error("two calls at a time")
+	}
+	f.busy = true
+	at := time.Since(f.start)
+	f.calls = append(f.calls, at)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.busy = false
+		f.mu.Unlock()
+	}()
+	if _, ok := ctx.Deadline(); !ok {
+		f.t.Error("a call without a deadline")
+	}
+	if !bytes.Equal(ec, f.context) {
+		f.t.Errorf("context: got %x, want %x", ec, f.context)
+	}
+	var a act
+	for _, s := range f.script {
+		if s.from <= at {
+			a = s
+		}
+	}
+	if a.hang {
+		<-ctx.Done()
+		return seal.DataKey{}, ctx.Err()
+	}
+	select {
+	case <-time.After(a.takes):
+	case <-ctx.Done():
+		return seal.DataKey{}, ctx.Err()
+	}
+	if a.err != nil {
+		return seal.DataKey{}, a.err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.serve++
+	plain := bytes.Repeat([]byte{0x5a}, 32)
+	binary.BigEndian.PutUint32(plain, f.serve)
+	d := seal.DataKey{Plain: plain, Recipients: []seal.Recipient{{Type: 5, KeyID: []byte("cmk"), Wrapped: []byte("w")}}}
+	if a.data != nil {
+		a.data(&d)
+	}
+	return d, nil
+}
+
+func (f *fakeKMS) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
+var (
+	isOut         = &seal.KMSError{Class: seal.Outage, Code: "503"}
+	isThrottled   = &seal.KMSError{Class: seal.Outage, Code: "429", Throttled: true}
+	isRefused     = &seal.KMSError{Class: seal.Credentials, Code: "InvalidAccessKeyId"}
+	isRevoked     = fmt.Errorf("generate: %w", &seal.KMSError{Class: seal.Revoked, Code: "Rejected.Disabled"})
+	isMisfit      = &seal.KMSError{Class: seal.Misfit, Code: "InvalidParameter"}
+	isUnknown     = errors.New("what?")
+	middle        = func() float64 { return 0.5 } // jitter: refresh and slow retries exact, backoff at half its ceiling
+	ended, endNow = context.WithCancel(context.Background())
+)
+
+// run starts ks in a bubble and ends it with the test.
+func run(t *testing.T, ks *seal.Keys) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- ks.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: got %v, want nil", err)
+		}
+		if k, _, err := ks.Take(t.Context(), 1); err == nil {
+			t.Errorf("take after Run: got key %d, want an error", serial(k))
+		}
+	})
+	synctest.Wait()
+}
+
+func serial(k *seal.Taken) uint32 { return binary.BigEndian.Uint32(k.DEK()) }
+
+// atHand returns the number of the data key that seals now, or 0.
+func atHand(ks *seal.Keys) uint32 {
+	endNow()
+	k, _, err := ks.Take(ended, 1)
+	if err != nil {
+		return 0
+	}
+	defer k.Release()
+	return serial(k)
+}
+
+func TestKeysLife(t *testing.T) {
+	const s, m = time.Second, time.Minute
+	type look struct {
+		at     time.Duration
+		phase  seal.Phase
+		reason seal.Class
+		key    uint32 // 0 = none to seal under
+	}
+	for _, tt := range []struct {
+		name   string
+		o      seal.KeyOptions
+		script []act
+		looks  []look
+	}{
+		{name: "an answer proves, and replaces from rotate on",
+			looks: []look{
+				{0, seal.Ready, 0, 1},
+				{29 * m, seal.Ready, 0, 1},
+				{31 * m, seal.Ready, 0, 7},
+				{59 * m, seal.Ready, 0, 7},
+				{61 * m, seal.Ready, 0, 13},
+			}},
+		{name: "an outage of three hours",
+			script: []act{{from: 6 * m, err: isOut}, {from: 186 * m}},
+			looks: []look{
+				{9 * m, seal.Ready, 0, 1},
+				{10 * m, seal.Degraded, seal.Outage, 1},
+				{119 * m, seal.Degraded, seal.Outage, 1},
+				{120 * m, seal.Paused, seal.Outage, 0},
+				{185 * m, seal.Paused, seal.Outage, 0},
+				{186*m + 15*s, seal.Ready, 0, 3},
+			}},
+		{name: "an outage that ends in time",
+			script: []act{{from: 6 * m, err: isOut}, {from: 20 * m}, {from: 50 * m, err: isOut}, {from: 119 * m}},
+			looks: []look{
+				{19 * m, seal.Degraded, seal.Outage, 1},
+				{21 * m, seal.Ready, 0, 1},
+				{118 * m, seal.Degraded, seal.Outage, 5},
+				{119*m + 15*s, seal.Ready, 0, 9},
+			}},
+		{name: "strict: no grace",
+			o:      seal.KeyOptions{Grace: -1},
+			script: []act{{from: 6 * m, err: isOut}},
+			looks: []look{
+				{60*m - 1, seal.Degraded, seal.Outage, 1},
+				{60 * m, seal.Paused, seal.Outage, 0},
+			}},
+		{name: "unknown is an outage",
+			script: []act{{from: 6 * m, err: isUnknown}},
+			looks: []look{
+				{119 * m, seal.Degraded, seal.Outage, 1},
+				{120 * m, seal.Paused, seal.Outage, 0},
+			}},
+		{name: "throttled is an outage",
+			script: []act{{from: 6 * m, err: isThrottled}, {from: 121 * m}},
+			looks: []look{
+				{119 * m, seal.Degraded, seal.Outage, 1},
+				{120 * m, seal.Paused, seal.Outage, 0},
+				{121*m + 30*s, seal.Ready, 0, 3},
+			}},
+		{name: "outage from the start",
+			script: []act{{err: isOut}, {from: 5 * m}},
+			looks: []look{
+				{0, seal.Paused, seal.Outage, 0},
+				{299 * s, seal.Paused, seal.Outage, 0},
+				{5*m + 15*s, seal.Ready, 0, 1},
+			}},
+		{name: "revoked, confirmed, and back",
+			script: []act{{from: 6 * m, err: isRevoked}, {from: 20 * m}},
+			looks: []look{
+				{10 * m, seal.Degraded, seal.Revoked, 1},
+				{10*m + 10*s - 1, seal.Degraded, seal.Revoked, 1},
+				{10*m + 10*s, seal.Paused, seal.Revoked, 0},
+				{20 * m, seal.Paused, seal.Revoked, 0},
+				{21*m + 10*s, seal.Ready, 0, 3},
+			}},
+		{name: "revoked once is a slip",
+			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s}},
+			looks: []look{
+				{10 * m, seal.Degraded, seal.Revoked, 1},
+				{10*m + 10*s, seal.Ready, 0, 1},
+				{15 * m, seal.Ready, 0, 1},
+			}},
+		{name: "flapping: each answer with a key clears the suspicion",
+			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s}, {from: 12 * m, err: isRevoked}, {from: 15*m + 15*s}, {from: 18 * m, err: isRevoked}},
+			looks: []look{
+				{10*m + 10*s, seal.Ready, 0, 1},
+				{15*m + 10*s, seal.Degraded, seal.Revoked, 1},
+				{15*m + 20*s, seal.Ready, 0, 1},
+				{20*m + 20*s, seal.Degraded, seal.Revoked, 1},
+				{20*m + 30*s, seal.Paused, seal.Revoked, 0},
+			}},
+		{name: "an outage between does not clear it",
+			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s, err: isOut}, {from: 10*m + 20*s, err: isRevoked}},
+			looks: []look{
+				{10*m + 10*s, seal.Degraded, seal.Outage, 1},
+				{10*m + 40*s, seal.Paused, seal.Revoked, 0},
+			}},
+		{name: "revoked from the start",
+			script: []act{{err: isRevoked}, {from: 5 * m}},
+			looks: []look{
+				{0, seal.Paused, seal.Revoked, 0},
+				{6*m + 10*s, seal.Ready, 0, 1},
+			}},
+		{name: "revoked while in grace",
+			script: []act{{from: 6 * m, err: isOut}, {from: 90 * m, err: isRevoked}},
+			looks: []look{
+				{89 * m, seal.Degraded, seal.Outage, 1},
+				{90*m + 15*s, seal.Paused, seal.Revoked, 0},
+			}},
+		{name: "a suspicion costs the grace",
+			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s, err: isOut}},
+			looks: []look{
+				{60*m - 1, seal.Degraded, seal.Outage, 1},
+				{60 * m, seal.Paused, seal.Outage, 0},
+			}},
+		{name: "revoked in the middle of a refresh",
+			script: []act{{from: 6 * m, err: isRevoked, takes: 3 * s}},
+			looks: []look{
+				{10*m + 1*s, seal.Refreshing, 0, 1},
+				{10*m + 3*s, seal.Degraded, seal.Revoked, 1},
+				{10*m + 15*s, seal.Degraded, seal.Revoked, 1},
+				{10*m + 16*s, seal.Paused, seal.Revoked, 0},
+			}},
+		{name: "a slow key service holds nothing up",
+			script: []act{{from: 1 * m, takes: 3 * s}},
+			looks: []look{
+				{5*m + 2*s, seal.Refreshing, 0, 1},
+				{5*m + 3*s, seal.Ready, 0, 1},
+				{30*m + 17*s, seal.Refreshing, 0, 1},
+				{30*m + 18*s, seal.Ready, 0, 7},
+			}},
+		{name: "a key service that hangs",
+			script: []act{{from: 6 * m, hang: true}},
+			looks: []look{
+				{10*m + 4*s, seal.Refreshing, 0, 1},
+				{10*m + 5*s, seal.Degraded, seal.Outage, 1},
+				{119 * m, seal.Degraded, seal.Outage, 1},
+				{120 * m, seal.Paused, seal.Outage, 0},
+			}},
+		{name: "credentials: an outage for five minutes, then revoked",
+			script: []act{{from: 6 * m, err: isRefused}, {from: 30 * m}},
+			looks: []look{
+				{10 * m, seal.Degraded, seal.Credentials, 1},
+				{15 * m, seal.Degraded, seal.Credentials, 1},
+				{15*m + 30*s, seal.Paused, seal.Credentials, 0},
+				{31 * m, seal.Ready, 0, 3},
+			}},
+		{name: "credentials that come back in time",
+			script: []act{{from: 6 * m, err: isRefused}, {from: 14 * m}, {from: 16 * m, err: isRefused}},
+			looks: []look{
+				{13 * m, seal.Degraded, seal.Credentials, 1},
+				{14*m + 15*s, seal.Ready, 0, 1},
+				{24 * m, seal.Degraded, seal.Credentials, 1},
+				{25 * m, seal.Paused, seal.Credentials, 0},
+			}},
+		{name: "misfit: to hard age and no further",
+			script: []act{{from: 6 * m, err: isMisfit}, {from: 70 * m}},
+			looks: []look{
+				{10 * m, seal.Degraded, seal.Misfit, 1},
+				{60*m - 1, seal.Degraded, seal.Misfit, 1},
+				{60 * m, seal.Paused, seal.Misfit, 0},
+				{71 * m, seal.Ready, 0, 3},
+			}},
+		{name: "misfit from the start",
+			script: []act{{err: isMisfit}, {from: 5*m + 1*s}},
+			looks: []look{
+				{0, seal.Paused, seal.Misfit, 0},
+				{5 * m, seal.Paused, seal.Misfit, 0},
+				{6 * m, seal.Ready, 0, 1},
+			}},
+		{name: "a data key of 31 bytes is a misfit",
+			script: []act{{data: func(d *seal.DataKey) { d.Plain = d.Plain[:31] }}},
+			looks:  []look{{0, seal.Paused, seal.Misfit, 0}}},
+		{name: "a data key for nobody is a misfit",
+			script: []act{{data: func(d *seal.DataKey) { d.Recipients = nil }}},
+			looks:  []look{{0, seal.Paused, seal.Misfit, 0}}},
+		{name: "hard age below rotate",
+			o: seal.KeyOptions{Refresh: 20 * m, Rotate: 60 * m, HardAge: 30 * m},
+			looks: []look{
+				{30*m - 1, seal.Ready, 0, 1},
+				{30 * m, seal.Ready, 0, 3},
+			}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t, tt.script...)
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				run(t, ks)
+				for _, l := range tt.looks {
+					time.Sleep(l.at - time.Since(kms.start))
+					synctest.Wait()
+					key := atHand(ks)
+					s := ks.State()
+					if s.Phase != l.phase || s.Reason != l.reason || key != l.key {
+						t.Fatalf("at %v: got %v(%v) with key %d, want %v(%v) with key %d",
+							l.at, s.Phase, s.Reason, key, l.phase, l.reason, l.key)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestKeysRetrySlowly(t *testing.T) {
+	const hour = time.Hour
+	for _, tt := range []struct {
+		name        string
+		err         error
+		first, last [2]time.Duration // bounds of the first wait and of those near the end
+	}{
+		{"outage", isOut, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
+		{"throttled", isThrottled, [2]time.Duration{0, 2 * time.Second}, [2]time.Duration{0, 60 * time.Second}},
+		{"unknown", isUnknown, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
+		{"revoked", isRevoked, [2]time.Duration{10 * time.Second, 10 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
+		{"misfit", isMisfit, [2]time.Duration{48 * time.Second, 72 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t, act{err: tt.err})
+				ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(rand.New(rand.NewPCG(1, 2)).Float64)
+				run(t, ks)
+				time.Sleep(hour)
+				synctest.Wait()
+				kms.mu.Lock()
+				defer kms.mu.Unlock()
+				var most time.Duration
+				for i := 1; i < len(kms.calls); i++ {
+					wait, in := kms.calls[i]-kms.calls[i-1], tt.last
+					if i == 1 {
+						in = tt.first
+					}
+					if wait < in[0] || wait > in[1] {
+						t.Fatalf("wait %d: got %v, want %v to %v", i, wait, in[0], in[1])
+					}
+					most = max(most, wait)
+				}
+				if least := int(hour / tt.last[1]); len(kms.calls) < least || len(kms.calls) > 4*least {
+					t.Errorf("calls in an hour: got %d, want %d to %d", len(kms.calls), least, 4*least)
+				}
+				if most < tt.last[1]*4/5 {
+					t.Errorf("longest wait: got %v, want near %v", most, tt.last[1])
+				}
+				if s := ks.State(); s.Calls != int64(len(kms.calls)) || s.Failed[0]+s.Failed[1]+s.Failed[2]+s.Failed[3]+s.Failed[4] != s.Calls {
+					t.Errorf("counters: got %d calls, failed %v, want %d", s.Calls, s.Failed, len(kms.calls))
+				}
+			})
+		})
+	}
+}
+
+func TestKeysRefreshJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t)
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		run(t, ks)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		kms.mu.Lock()
+		defer kms.mu.Unlock()
+		for i := 1; i < len(kms.calls); i++ {
+			if d := kms.calls[i] - kms.calls[i-1]; d < 4*time.Minute || d > 6*time.Minute {
+				t.Fatalf("refresh %d: got %v, want 5 min ±20 %%", i, d)
+			}
+		}
+		if s := ks.State(); s.Rotated < 24*60/36 || s.Rotated > 48 {
+			t.Errorf("data keys of a day: got %d, want about 44", s.Rotated)
+		}
+	})
+}
+
+// A pause is told once to each chain that waited through it, and to no other.
+func TestKeysWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{from: time.Minute, err: isRevoked}, act{from: time.Hour})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.SM4GCM, kms.context)
+		ks.SetRandom(middle)
+		run(t, ks)
+		if _, w, err := ks.Take(t.Context(), 1); w != (seal.Wait{}) || err != nil {
+			t.Fatalf("take: got %v, %v, want no wait", w, err)
+		}
+		time.Sleep(10 * time.Minute)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				began := time.Now()
+				k, w, err := ks.Take(t.Context(), 1)
+				if err != nil {
+					t.Errorf("take: %v", err)
+					return
+				}
+				defer k.Release()
+				if w.Reason != "revoked" || !w.From.Equal(began) || !w.To.Equal(time.Now()) || w.To.Sub(kms.start) < time.Hour {
+					t.Errorf("wait: got %+v, want revoked from %v to %v", w, began, time.Now())
+				}
+				k2, w, err := ks.Take(t.Context(), 1)
+				if err != nil || w != (seal.Wait{}) {
+					t.Errorf("the next take: got %+v, %v, want no wait", w, err)
+					return
+				}
+				k2.Release()
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestKeysTakeEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{err: isOut})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		run(t, ks)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, w, err := ks.Take(ctx, 1)
+		if !errors.Is(err, context.DeadlineExceeded) || w.Reason != "outage" || w.To.Sub(w.From) != time.Hour {
+			t.Errorf("got %+v, %v, want an hour of outage", w, err)
+		}
+	})
+}
+
+// A first answer that is merely slow is no pause.
+func TestKeysStartIsNoPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{takes: 3 * time.Second})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		run(t, ks)
+		k, w, err := ks.Take(t.Context(), 1)
+		if err != nil || w != (seal.Wait{}) || time.Since(kms.start) != 3*time.Second {
+			t.Fatalf("got %+v, %v after %v, want no wait after 3s", w, err, time.Since(kms.start))
+		}
+		k.Release()
+	})
+}
+
+func TestKeysBoundsOfUse(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		o    seal.KeyOptions
+		n    int
+		want []uint32 // the data key of each take
+	}{
+		{"batches", seal.KeyOptions{MaxBatches: 4}, 1, []uint32{1, 1, 1, 2, 2, 2, 3}},
+		{"bytes", seal.KeyOptions{MaxBytes: 400}, 100, []uint32{1, 1, 1, 2, 2, 2, 3}},
+		{"one batch", seal.KeyOptions{MaxBatches: 1}, 1, []uint32{1, 2, 3}},
+		{"a batch above the bound", seal.KeyOptions{MaxBytes: 400}, 500, []uint32{1, 2, 3}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t)
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				run(t, ks)
+				for i, want := range tt.want {
+					k, w, err := ks.Take(t.Context(), tt.n)
+					if err != nil || w != (seal.Wait{}) {
+						t.Fatalf("take %d: got %+v, %v", i, w, err)
+					}
+					if got := serial(k); got != want {
+						t.Errorf("take %d: got key %d, want %d", i, got, want)
+					}
+					k.Release()
+					synctest.Wait() // the key service answers in no time
+				}
+			})
+		})
+	}
+}
+
+// At three quarters a new data key is asked for while sealing goes on; at the
+// bound sealing waits for it.
+func TestKeysBoundsInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{from: 1, err: isOut}, act{from: time.Minute})
+		ks := seal.NewKeys(seal.KeyOptions{MaxBatches: 4}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		run(t, ks)
+		time.Sleep(1)
+		for i := range 5 {
+			k, w, err := ks.Take(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, waited := serial(k), w.Reason != ""
+			if wantKey, wantWait := uint32(1+i/4), i == 4; key != wantKey || waited != wantWait {
+				t.Errorf("take %d: got key %d, waited %v, want key %d, waited %v", i, key, waited, wantKey, wantWait)
+			}
+			k.Release()
+			synctest.Wait()
+		}
+	})
+}
+
+// A data key in use outlives its revocation until it is released, no longer.
+func TestKeysWipeAfterUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{from: time.Minute, err: isRevoked})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		run(t, ks)
+		a, _, _ := ks.Take(t.Context(), 1)
+		b, _, _ := ks.Take(t.Context(), 1)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if s := ks.State(); s.Phase != seal.Paused {
+			t.Fatalf("got %v, want paused", s.Phase)
+		}
+		a.Release()
+		if got := serial(b); got != 1 {
+			t.Errorf("in use: got key %d, want 1", got)
+		}
+		b.Release()
+		if b.DEK() != nil {
+			t.Error("the data key is not wiped at its last release")
+		}
+	})
+}
+
+// Answers that only prove the CMK alive are wiped, and so is what was handed over.
+func TestKeysWipeAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var plains [][]byte
+		kms := newFake(t, act{data: func(d *seal.DataKey) { plains = append(plains, d.Plain) }})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		run(t, ks)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(plains) < 10 {
+			t.Fatalf("got %d answers, want at least 10", len(plains))
+		}
+		for i, p := range plains {
+			if !bytes.Equal(p, make([]byte, 32)) {
+				t.Errorf("answer %d is not wiped", i)
+			}
+		}
+	})
+}
+
+// Takers on all sides while data keys rotate as fast as they can.
+func TestKeysConcurrentTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{takes: time.Millisecond})
+		ks := seal.NewKeys(seal.KeyOptions{MaxBatches: 3}, kms, seal.AES256GCM, kms.context)
+		run(t, ks)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 200 {
+					k, _, err := ks.Take(t.Context(), 1)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					before := serial(k)
+					time.Sleep(time.Millisecond)
+					if after := serial(k); after != before || before == 0 {
+						t.Errorf("the data key changed in use: %d, then %d", before, after)
+					}
+					k.Release()
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestKeysLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.DebugLevel)
+		kms := newFake(t, act{from: 32 * time.Minute, err: isRevoked}, act{from: time.Hour})
+		ks := seal.NewKeys(seal.KeyOptions{Log: zap.New(core)}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		run(t, ks)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		var got []string
+		for _, e := range logs.All() {
+			got = append(got, e.Level.String()+": "+e.Message)
+		}
+		want := []string{
+			"info: data key ready",
+			"info: data key rotated",
+			"warn: data key not refreshed, sealing goes on",
+			"warn: sealing paused, no data key",
+			"info: data key ready",
+			"info: data key rotated",
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got\n%q\nwant\n%q", got, want)
+		}
+	})
+}
+
+func TestKeysState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{from: 9 * time.Minute, err: isOut})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		if s := ks.State(); s.Phase != seal.Init || s.DEKID != ([16]byte{}) {
+			t.Errorf("before Run: got %+v", s)
+		}
+		run(t, ks)
+		k, _, err := ks.Take(t.Context(), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Release()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		s := ks.State()
+		if s.Phase != seal.Degraded || s.Code != "503" || !errors.Is(s.Err, isOut) || s.KeyID != "cmk" || s.DEKID != k.ID() ||
+			s.DEKAge != 10*time.Minute || s.DEKEnds.Sub(kms.start) != 2*time.Hour || s.Batches != 1 || s.Bytes != 1000 ||
+			s.Proof.Sub(kms.start) != 5*time.Minute || s.Since.Sub(kms.start) != 10*time.Minute ||
+			s.Next.Sub(kms.start) != 10*time.Minute+250*time.Millisecond || s.Calls != 3 || s.Rotated != 1 || s.Failed[seal.Outage] != 1 {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+func BenchmarkTake(b *testing.B) {
+	kms := &fakeKMS{context: []byte("\x00\x00")}
+	for _, bb := range []struct {
+		name string
+		o    seal.KeyOptions
+	}{
+		{"steady", seal.KeyOptions{}},
+		{"under refresh", seal.KeyOptions{Refresh: 100 * time.Microsecond, Rotate: 200 * time.Microsecond}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			ks := seal.NewKeys(bb.o, kms, seal.AES256GCM, kms.context)
+			ctx, cancel := context.WithCancel(b.Context())
+			done := make(chan error)
+			go func() { done <- ks.Run(ctx) }()
+			for b.Loop() {
+				k, _, err := ks.Take(ctx, 1)
+				if err != nil {
+					b.Fatal(err)
+				}
+				k.Release()
+			}
+			b.ReportMetric(float64(ks.State().Rotated), "keys")
+			cancel()
+			<-done
+		})
+	}
+}
