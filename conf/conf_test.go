@@ -103,6 +103,20 @@ func TestExample(t *testing.T) {
 	}
 }
 
+func TestFault(t *testing.T) {
+	c, err := load(t, "example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{
+		"agent.state_dir": 2, "key.main.file": 8, "key.main.rotate": 6, "stream.audit.include": 18, "stream.audit.batch.level": 25, "sink.archive": 11, "": 0,
+	} {
+		if got := c.Fault(key, "p", "f"); got != (conf.Fault{File: "example.toml", Line: want, Key: key, Problem: "p", Fix: "f"}) {
+			t.Errorf("%s: got %+v, want line %d", key, got, want)
+		}
+	}
+}
+
 // The defaults are those of a key's life that the documentation states.
 func TestDefaults(t *testing.T) {
 	c, err := load(t, "small.toml")

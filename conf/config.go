@@ -40,6 +40,8 @@ type Config struct {
 	Keys    map[string]Key  `toml:"key"`
 	Sinks   map[string]Sink `toml:"sink"`
 	Streams []Stream        `toml:"stream"`
+
+	lines map[string]int // of the keys as faults show them
 }
 
 // An Agent sets what holds for the whole process.

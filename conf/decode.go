@@ -41,11 +41,7 @@ func (d *decoder) warn(path, fix, problem string, args ...any) {
 }
 
 func (d *decoder) at(path, fix, problem string, args ...any) Fault {
-	line := 0
-	for p := path; line == 0 && p != ""; p = parent(p) {
-		line = d.lines[p]
-	}
-	return Fault{File: d.file, Line: line, Key: d.shown(path), Problem: fmt.Sprintf(problem, args...), Fix: fix}
+	return Fault{File: d.file, Line: lineOf(d.lines, path), Key: d.shown(path), Problem: fmt.Sprintf(problem, args...), Fix: fix}
 }
 
 func parent(path string) string {
@@ -130,7 +126,7 @@ func fields(t reflect.Type) func(yield func(reflect.StructField, string) bool) {
 	return func(yield func(reflect.StructField, string) bool) {
 		for i := range t.NumField() {
 			f := t.Field(i)
-			if tag := f.Tag.Get("toml"); tag != "-" && !yield(f, tag) {
+			if tag := f.Tag.Get("toml"); tag != "-" && f.IsExported() && !yield(f, tag) {
 				return
 			}
 		}

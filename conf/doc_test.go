@@ -84,6 +84,9 @@ func (d *doc) table(name, title string) {
 		fmt.Fprintf(&d.b, "\n## %s\n\n%s\n| key | default | allowed | meaning |\n|---|---|---|---|\n", title, sentence(name, d.comments[name]))
 	}
 	for _, f := range d.types[name].Type.(*ast.StructType).Fields.List {
+		if f.Tag == nil {
+			continue
+		}
 		raw, err := strconv.Unquote(f.Tag.Value)
 		if err != nil {
 			panic(err)

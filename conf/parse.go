@@ -93,9 +93,27 @@ func Parse(file string, data []byte, env func(name string) (value string, ok boo
 		return nil, Faults(sorted(d.faults))
 	}
 	c.Warnings = sorted(d.warnings)
+	c.lines = make(map[string]int)
+	for path, line := range d.lines {
+		c.lines[d.shown(path)] = line
+	}
 	sum := sha256.Sum256([]byte(c.Effective()))
 	c.Digest = hex.EncodeToString(sum[:])[:16]
 	return c, nil
+}
+
+// Fault returns a fault of a key, named as faults name it, with its line: for
+// what only shows where the configuration is used.
+func (c *Config) Fault(key, problem, fix string) Fault {
+	return Fault{File: c.File, Line: lineOf(c.lines, key), Key: key, Problem: problem, Fix: fix}
+}
+
+// lineOf returns the line of a path, or of the nearest table around it.
+func lineOf(lines map[string]int, path string) (line int) {
+	for ; line == 0 && path != ""; path = parent(path) {
+		line = lines[path]
+	}
+	return line
 }
 
 func sorted(fs []Fault) []Fault {
