@@ -92,7 +92,7 @@ func TestExample(t *testing.T) {
 	if got, want := s.Batch, (conf.Batch{MaxBytes: 2 << 20, MaxRecords: 65536, MaxAge: time.Second, Level: "fastest"}); got != want {
 		t.Errorf("got batch %v, want %v", got, want)
 	}
-	if got, want := s.Spool.MinFree.Fraction(), 0.05; got != want {
+	if got, want := float64(s.Spool.MinFree), 0.05; got != want {
 		t.Errorf("got min_free %v, want %v", got, want)
 	}
 	if got, want := s.Tags["cluster"], "hz-1"; got != want {
@@ -213,11 +213,13 @@ func TestPercent(t *testing.T) {
 		want conf.Percent
 		bad  bool
 	}{
-		{text: "0%"}, {text: "5%", want: 5}, {text: "0.5%", want: 0.5}, {text: "100%", want: 100},
+		{text: "0%"}, {text: "5%", want: 0.05}, {text: "0.5%", want: 0.005}, {text: "7%", want: 0.07}, {text: "100%", want: 1},
 		{text: "101%", bad: true}, {text: "-1%", bad: true}, {text: "5", bad: true}, {text: "%", bad: true}, {text: "NaN%", bad: true},
 	} {
 		if got, err := conf.ParsePercent(test.text); got != test.want || (err != nil) != test.bad {
 			t.Errorf("%q: got %v, %v, want %v, bad %v", test.text, got, err, test.want, test.bad)
+		} else if err == nil && got.String() != test.text {
+			t.Errorf("%q: got %q", test.text, got.String())
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // units B, KiB, MiB, GiB, TiB.
 type Bytes int64
 
-// Percent is a share in percent. In the file it is a string such as "5%".
+// Percent is a share, from 0 to 1. In the file it is a string such as "5%".
 type Percent float64
 
 var units = []struct {
@@ -71,14 +71,11 @@ func ParsePercent(s string) (Percent, error) {
 	if !ok || err != nil || strings.ContainsAny(digits, "eExXpP_") || !(f >= 0 && f <= 100) {
 		return 0, errors.New("not a share")
 	}
-	return Percent(f), nil
+	return Percent(f / 100), nil
 }
 
-// Fraction returns the share as a number from 0 to 1.
-func (p Percent) Fraction() float64 { return float64(p) / 100 }
-
 // String returns the share as it is written in the file.
-func (p Percent) String() string { return strconv.FormatFloat(float64(p), 'f', -1, 64) + "%" }
+func (p Percent) String() string { return strconv.FormatFloat(float64(p)*100, 'g', 12, 64) + "%" }
 
 // formatDuration writes d without parts that are zero: 5m, not 5m0s.
 func formatDuration(d time.Duration) string {
