@@ -67,14 +67,14 @@ type Spool interface {
 type Options struct {
 	Stream, Host string
 	Tags         []record.Tag
-	MaxBytes     int           // encoded bytes at which a batch is sealed; 0 = 2 MiB
-	MaxRecords   int           // 0 = no such bound
-	MaxAge       time.Duration // 0 = 1 s
-	MaxContent   int           // longest content that an envelope takes; at least record.MaxChunkEncoded
-	Level        string        // of zstd: "fastest" (also ""), "default", "better"
-	Heartbeat    time.Duration // silence after which a heartbeat is sealed; 0 = none
-	Start        record.Event  // sealed first; without a name, nothing is
-	Stop         string        // reason that the stop event gives; "" = no FINAL envelope
+	MaxBytes     int            // encoded bytes at which a batch is sealed; 0 = 2 MiB
+	MaxRecords   int            // 0 = no such bound
+	MaxAge       time.Duration  // 0 = 1 s
+	MaxContent   int            // longest content that an envelope takes; at least record.MaxChunkEncoded
+	Level        string         // of zstd: "fastest" (also ""), "default", "better"
+	Heartbeat    time.Duration  // silence after which a heartbeat is sealed; 0 = none
+	Start        []record.Event // sealed first
+	Stop         string         // reason that the stop event gives; "" = no FINAL envelope
 	Log          *zap.Logger
 }
 
@@ -191,8 +191,8 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 	defer age.Stop()
 	silence := newTimer()
 	defer silence.Stop()
-	if p.o.Start.Name != "" {
-		batch.AddEvent(p.o.Start)
+	for _, e := range p.o.Start {
+		batch.AddEvent(e)
 		age.Reset(p.o.MaxAge)
 	}
 	for {

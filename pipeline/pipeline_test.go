@@ -208,9 +208,9 @@ func TestBatches(t *testing.T) {
 			in <- chunk(1, 0, "a")
 			in <- chunk(2, 0, "b")
 		}, []string{"a", "b"}},
-		{"start, stop", pipeline.Options{Start: record.Event{Name: "start", Time: time.Now()}, Stop: "terminated"},
+		{"start, stop", pipeline.Options{Start: []record.Event{{Name: "start"}}, Stop: "terminated"},
 			func(in chan<- *record.Chunk) { in <- chunk(1, 0, "a") }, []string{"FINAL <start> a <stop>"}},
-		{"the start event does not wait for records", pipeline.Options{Start: record.Event{Name: "start", Time: time.Now()}},
+		{"the start event does not wait for records", pipeline.Options{Start: []record.Event{{Name: "start"}}},
 			func(in chan<- *record.Chunk) {
 				time.Sleep(2 * time.Second)
 				in <- chunk(1, 0, "a")
@@ -228,8 +228,8 @@ func TestBatches(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				if tt.o.Start.Name != "" {
-					tt.o.Start.Time = time.Now()
+				for i := range tt.o.Start {
+					tt.o.Start[i].Time = time.Now()
 				}
 				r := start(t, tt.o, nil)
 				tt.feed(r.in)

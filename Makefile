@@ -1,0 +1,43 @@
+# The targets that take longer than `go test ./...` say so.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 5s
+
+.PHONY: build cross test race vet fuzz torture bench
+
+build: ## bin/sealtail, bin/sealtail-reader
+	$(BUILD) -o bin/sealtail ./cmd/agent
+	$(BUILD) -o bin/sealtail-reader ./cmd/reader
+
+cross: ## the same for every platform that is released
+	for arch in amd64 arm64; do \
+		GOOS=linux GOARCH=$$arch $(BUILD) -o bin/linux-$$arch/sealtail ./cmd/agent && \
+		GOOS=linux GOARCH=$$arch $(BUILD) -o bin/linux-$$arch/sealtail-reader ./cmd/reader || exit 1; \
+	done
+
+test:
+	go test ./...
+
+race:
+	go test -race -shuffle=on ./...
+
+vet:
+	test -z "$$(gofmt -l .)"
+	go vet ./...
+	go vet -tags torture ./...
+	$(STATICCHECK) -tags torture ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for pkg in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "fuzz $$pkg $$f"; \
+			go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; \
+		done; \
+	done
+
+torture: ## kill -9 under rotation, nginx with logrotate: minutes
+	go test -tags torture -count=1 -timeout 20m -v ./cmd/agent
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
