@@ -1,0 +1,75 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked is returned by [Lock] while another process holds the lock.
+var ErrLocked = errors.New("locked by another process")
+
+// ErrNotPrivate is returned by [ReadPrivate] for a file that others may read or
+// change. The text around it says what to do.
+var ErrNotPrivate = errors.New("not private")
+
+// Lock takes the lock that the file name stands for, and makes the file if it
+// is missing. The lock is held until the returned value is closed or the
+// process ends; the file stays, because to remove it would let two processes
+// each hold a lock of that name.
+func Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = osFile{f}.do("flock", func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%s: %w", name, ErrLocked)
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// ReadPrivate reads a file that holds a secret, of at most max bytes. The file
+// must be a regular one, belong to root or to this process's user, and be
+// closed to others; its group may read it. That is checked on the open
+// descriptor, so the file read is the file checked.
+func ReadPrivate(name string, max int64) ([]byte, error) {
+	// O_NONBLOCK: to open a FIFO must not wait for its writer.
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := private(name, info); err != nil {
+		return nil, err
+	}
+	return readAll(f, name, max)
+}
+
+func private(name string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w: not a regular file", name, ErrNotPrivate)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		if euid := os.Geteuid(); st.Uid != 0 && int(st.Uid) != euid {
+			return fmt.Errorf("%s: %w: belongs to user %d, must belong to root or user %d", name, ErrNotPrivate, st.Uid, euid)
+		}
+	}
+	if mode := info.Mode().Perm(); mode&0o037 != 0 {
+		return fmt.Errorf("%s: %w: mode %04o, must be 0640 or less", name, ErrNotPrivate, mode)
+	}
+	return nil
+}
