@@ -1,6 +1,6 @@
 # The targets that take longer than `go test ./...` say so.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
+BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$(VERSION)"
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
@@ -37,7 +37,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 torture: ## kill -9 under rotation, nginx with logrotate: minutes
-	go test -tags torture -count=1 -timeout 20m -v ./cmd/agent
+	go test -tags torture -count=1 -timeout 20m -v ./e2e
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

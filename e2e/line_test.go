@@ -1,0 +1,258 @@
+package e2e_test
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var suites = []string{"aes-256-gcm", "sm4-gcm"}
+
+// quick makes batches and key life fast enough for a test.
+const (
+	quickStream = `batch = { max_age = "50ms" }`
+	quickKey    = `refresh = "1s"
+confirm = "0s"
+retry_max = "500ms"
+retry_revoked = "500ms"`
+)
+
+func TestEveryLineOnce(t *testing.T) {
+	for _, suite := range suites {
+		t.Run(suite, func(t *testing.T) {
+			r := newRig(t, suite, "*.log*", quickStream, "")
+			var l ledger
+			a, b := l.writer(t, r.path("logs", "a.log")), l.writer(t, r.path("logs", "b.log"))
+			for range 1000 {
+				a.line() // there before the agent
+			}
+			r.start()
+			for i := range 5000 {
+				a.line()
+				if i%7 == 0 {
+					b.line()
+				}
+				if i%1000 == 999 {
+					a.rotate(fmt.Sprint(i / 1000))
+				}
+			}
+			r.until("all to be opened", func() bool { return len(r.open()) >= l.total() })
+			r.stop()
+			b.line() // while it is down
+			b.rotate("down")
+			b.line()
+			r.start()
+			r.until("all to be opened", func() bool { return len(r.open()) >= l.total() })
+			r.stop()
+			l.check(t, r.open())
+			if out := r.run("sealtail-reader", "verify", "--dir", r.path("sealed"), "--signers", r.signers()); !strings.Contains(out, "anchored") {
+				t.Errorf("verify says %q, want anchored", out)
+			}
+		})
+	}
+}
+
+func TestKillNine(t *testing.T) { torture(t, "sm4-gcm", 6, 30*time.Millisecond) }
+
+// torture kills the agent at random moments while files grow and rotate.
+func torture(t *testing.T, suite string, kills int, pace time.Duration) {
+	r := newRig(t, suite, "*.log*", quickStream, "")
+	var l ledger
+	writers := []*writer{l.writer(t, r.path("logs", "a.log")), l.writer(t, r.path("logs", "b.log")), l.writer(t, r.path("logs", "c.log"))}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	r.start()
+	for kill := range kills {
+		end := time.After(pace + time.Duration(random.Int64N(int64(10*pace))))
+		for n, running := 0, true; running; n++ {
+			select {
+			case <-end:
+				running = false
+			default:
+			}
+			w := writers[random.IntN(len(writers))]
+			for range random.IntN(200) {
+				w.line()
+			}
+			if random.IntN(20) == 0 {
+				w.rotate(fmt.Sprintf("%d-%d", kill, n))
+			}
+			<-time.After(time.Duration(random.IntN(3)) * time.Millisecond)
+		}
+		r.kill()
+		if random.IntN(2) == 0 {
+			writers[random.IntN(len(writers))].rotate(fmt.Sprintf("%d-down", kill))
+			writers[random.IntN(len(writers))].line()
+		}
+		r.start()
+	}
+	for _, w := range writers {
+		w.line()
+	}
+	r.until("all to be opened", func() bool { return len(r.open()) >= l.total() })
+	r.stop()
+	records := r.open()
+	l.check(t, records)
+	t.Logf("%d kills, %d lines of %d files opened once", kills, len(records), len(l.lines))
+}
+
+// While the key is disabled sealing pauses and the files buffer; enabling it
+// lets everything through.
+func TestPauseAndResume(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log*", quickStream, quickKey)
+	var l ledger
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("the first line", func() bool { return len(r.open()) == 1 })
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	r.until("the pause", func() bool { return r.logged("paused") > 0 })
+	before := len(r.open())
+	for i := range 20_000 {
+		w.line()
+		if i%5000 == 0 {
+			w.rotate(fmt.Sprint(i))
+		}
+	}
+	if got := len(r.open()); got != before {
+		t.Errorf("%d records were sealed in a pause", got-before)
+	}
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	r.until("the rest", func() bool { return len(r.open()) >= l.total() })
+	r.stop()
+	l.check(t, r.open())
+	out := r.run("sealtail-reader", "open", "--format", "json", "--events", "--dir", r.path("sealed"), "--keyring", r.path("offline.json"))
+	if !strings.Contains(out, `"pause"`) {
+		t.Error("no pause event was sealed")
+	}
+}
+
+// A line is nowhere but in its own file and in the reader's output.
+func TestCanary(t *testing.T) {
+	const canary = "canary-7f3a9c51e2"
+	for _, suite := range suites {
+		t.Run(suite, func(t *testing.T) {
+			r := newRig(t, suite, "*.log", quickStream, "")
+			name := r.path("logs", "a.log")
+			if err := os.WriteFile(name, []byte(strings.Repeat(canary+"\n", 3)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+			r.until("the canary", func() bool { return len(r.open()) == 3 })
+			r.kill()
+			r.run("sealtail", "run", "--dry-run", "-c", r.path("sealtail.toml"))
+			filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() || path == name {
+					return err
+				}
+				b, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				for _, form := range []string{canary, "Y2FuYXJ5LTdmM2E5YzUxZTI", "63616e6172792d37663361396335316532"} {
+					if bytes.Contains(b, []byte(form)) {
+						t.Errorf("%s holds the canary", path)
+					}
+				}
+				return nil
+			})
+			for _, o := range r.open() {
+				if o.text(t) != canary {
+					t.Errorf("opened %q", o.text(t))
+				}
+			}
+			if out, _, _ := r.try("sealtail", "run", "--dry-run", "-c", r.path("sealtail.toml")); strings.Contains(out, canary) {
+				t.Error("dry-run prints the canary unasked")
+			}
+			if out := r.run("sealtail", "run", "--dry-run", "--show", "-c", r.path("sealtail.toml")); !strings.Contains(out, canary) {
+				t.Errorf("dry-run --show does not show the line: %s", out)
+			}
+		})
+	}
+}
+
+// start_at = "end" means: as of the stream's very first start.
+func TestStartAtEnd(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream+"\nstart_at = \"end\"", "")
+	old := r.path("logs", "old.log")
+	appendTo(t, old, "before the first start\n")
+	r.start()
+	r.until("the start", func() bool { return r.logged("started") == 1 })
+	r.until("the first entry", func() bool { return len(glob(t, r.path("sealed", "app", "*.se1"))) > 0 })
+	appendTo(t, old, "appended\n")
+	appendTo(t, r.path("logs", "new.log"), "first line of a new file\n")
+	r.until("two lines", func() bool { return len(r.open()) >= 2 })
+	r.kill()
+	appendTo(t, old, "while down\n")
+	appendTo(t, r.path("logs", "born.log"), "born while down\n")
+	r.start()
+	r.until("four lines", func() bool { return len(r.open()) >= 4 })
+	r.stop()
+	var got []string
+	for _, o := range r.open() {
+		got = append(got, o.text(t))
+	}
+	for _, want := range []string{"appended", "first line of a new file", "while down", "born while down"} {
+		if strings.Count(strings.Join(got, "\n"), want) != 1 {
+			t.Errorf("got %q, want %q once", got, want)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("got %q, want 4 lines", got)
+	}
+}
+
+// An unfinished line stays in its file until it is finished.
+func TestUnfinishedLineAcrossAStop(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, "")
+	name := r.path("logs", "a.log")
+	appendTo(t, name, "whole\nhal")
+	r.start()
+	r.until("the whole line", func() bool { return len(r.open()) == 1 })
+	r.stop()
+	appendTo(t, name, "f\n")
+	r.start()
+	r.until("the other line", func() bool { return len(r.open()) == 2 })
+	r.stop()
+	if got := r.open()[1].text(t); got != "half" {
+		t.Errorf("got %q, want %q", got, "half")
+	}
+}
+
+func TestSecondAgentIsRefused(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", "", "")
+	r.start()
+	r.until("the start", func() bool { return r.logged("started") == 1 })
+	if _, errs, code := r.try("sealtail", "run", "-c", r.path("sealtail.toml")); code != 1 || !strings.Contains(errs, "hint") {
+		t.Errorf("got exit %d, %q", code, errs)
+	}
+	r.stop()
+}
+
+func appendTo(t *testing.T, name, text string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
