@@ -22,7 +22,7 @@ type KeyOptions struct {
 	HardAge          time.Duration // age at which a data key dies; 60 min
 	Grace            time.Duration // added to HardAge while every answer is an outage; 60 min; negative = none
 	MaxBatches       int64         // sealed under one data key; 2^20
-	MaxBytes         int64         // of plaintext sealed under one data key; 64 GiB
+	MaxBytes         int64         // of content sealed under one data key; 64 GiB
 	Confirm          time.Duration // between two Revoked answers that end a data key; 10 s
 	CallTimeout      time.Duration // of one call; 5 s
 	RetryMax         time.Duration // longest wait after an outage (twice that when throttled); 30 s
@@ -223,7 +223,7 @@ func (ks *Keys) settle(now time.Time) {
 
 var errStopped = errors.New("data keys are stopped")
 
-// take returns the data key to seal n bytes of plaintext under, once there is
+// take returns the data key to seal n bytes of content under, once there is
 // one, and how long sealing was paused for that. The caller releases the data
 // key when the envelope is made.
 //

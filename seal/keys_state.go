@@ -22,7 +22,7 @@ type KeyState struct {
 	DEKEnds time.Time // when it dies if no answer changes that
 	Locked  bool      // its memory cannot be swapped
 	Batches int64     // sealed under it
-	Bytes   int64     // likewise, of plaintext
+	Bytes   int64     // likewise, of content
 
 	Proof   time.Time // when the CMK was last proven alive; zero = never
 	Next    time.Time // when the key service is asked next; zero while it is being asked

@@ -95,19 +95,13 @@ func (f *fakeKMS) Generate(ctx context.Context, ec []byte) (seal.DataKey, error)
 	return d, nil
 }
 
-func (f *fakeKMS) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.calls)
-}
-
 var (
-	isOut         = &seal.KMSError{Class: seal.Outage, Code: "503"}
-	isThrottled   = &seal.KMSError{Class: seal.Outage, Code: "429", Throttled: true}
-	isRefused     = &seal.KMSError{Class: seal.Credentials, Code: "InvalidAccessKeyId"}
-	isRevoked     = fmt.Errorf("generate: %w", &seal.KMSError{Class: seal.Revoked, Code: "Rejected.Disabled"})
-	isMisfit      = &seal.KMSError{Class: seal.Misfit, Code: "InvalidParameter"}
-	isUnknown     = errors.New("what?")
+	errOut        = &seal.KMSError{Class: seal.Outage, Code: "503"}
+	errThrottled  = &seal.KMSError{Class: seal.Outage, Code: "429", Throttled: true}
+	errRefused    = &seal.KMSError{Class: seal.Credentials, Code: "InvalidAccessKeyId"}
+	errRevoked    = fmt.Errorf("generate: %w", &seal.KMSError{Class: seal.Revoked, Code: "Rejected.Disabled"})
+	errMisfit     = &seal.KMSError{Class: seal.Misfit, Code: "InvalidParameter"}
+	errUnknown    = errors.New("what?")
 	middle        = func() float64 { return 0.5 } // jitter: refresh and slow retries exact, backoff at half its ceiling
 	ended, endNow = context.WithCancel(context.Background())
 )
@@ -166,7 +160,7 @@ func TestKeysLife(t *testing.T) {
 				{61 * m, seal.Ready, 0, 13},
 			}},
 		{name: "an outage of three hours",
-			script: []act{{from: 6 * m, err: isOut}, {from: 186 * m}},
+			script: []act{{from: 6 * m, err: errOut}, {from: 186 * m}},
 			looks: []look{
 				{9 * m, seal.Ready, 0, 1},
 				{10 * m, seal.Degraded, seal.Outage, 1},
@@ -176,7 +170,7 @@ func TestKeysLife(t *testing.T) {
 				{186*m + 15*s, seal.Ready, 0, 3},
 			}},
 		{name: "an outage that ends in time",
-			script: []act{{from: 6 * m, err: isOut}, {from: 20 * m}, {from: 50 * m, err: isOut}, {from: 119 * m}},
+			script: []act{{from: 6 * m, err: errOut}, {from: 20 * m}, {from: 50 * m, err: errOut}, {from: 119 * m}},
 			looks: []look{
 				{19 * m, seal.Degraded, seal.Outage, 1},
 				{21 * m, seal.Ready, 0, 1},
@@ -185,33 +179,33 @@ func TestKeysLife(t *testing.T) {
 			}},
 		{name: "strict: no grace",
 			o:      seal.KeyOptions{Grace: -1},
-			script: []act{{from: 6 * m, err: isOut}},
+			script: []act{{from: 6 * m, err: errOut}},
 			looks: []look{
 				{60*m - 1, seal.Degraded, seal.Outage, 1},
 				{60 * m, seal.Paused, seal.Outage, 0},
 			}},
 		{name: "unknown is an outage",
-			script: []act{{from: 6 * m, err: isUnknown}},
+			script: []act{{from: 6 * m, err: errUnknown}},
 			looks: []look{
 				{119 * m, seal.Degraded, seal.Outage, 1},
 				{120 * m, seal.Paused, seal.Outage, 0},
 			}},
 		{name: "throttled is an outage",
-			script: []act{{from: 6 * m, err: isThrottled}, {from: 121 * m}},
+			script: []act{{from: 6 * m, err: errThrottled}, {from: 121 * m}},
 			looks: []look{
 				{119 * m, seal.Degraded, seal.Outage, 1},
 				{120 * m, seal.Paused, seal.Outage, 0},
 				{121*m + 30*s, seal.Ready, 0, 3},
 			}},
 		{name: "outage from the start",
-			script: []act{{err: isOut}, {from: 5 * m}},
+			script: []act{{err: errOut}, {from: 5 * m}},
 			looks: []look{
 				{0, seal.Paused, seal.Outage, 0},
 				{299 * s, seal.Paused, seal.Outage, 0},
 				{5*m + 15*s, seal.Ready, 0, 1},
 			}},
 		{name: "revoked, confirmed, and back",
-			script: []act{{from: 6 * m, err: isRevoked}, {from: 20 * m}},
+			script: []act{{from: 6 * m, err: errRevoked}, {from: 20 * m}},
 			looks: []look{
 				{10 * m, seal.Degraded, seal.Revoked, 1},
 				{10*m + 10*s - 1, seal.Degraded, seal.Revoked, 1},
@@ -220,14 +214,14 @@ func TestKeysLife(t *testing.T) {
 				{21*m + 10*s, seal.Ready, 0, 3},
 			}},
 		{name: "revoked once is a slip",
-			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s}},
+			script: []act{{from: 6 * m, err: errRevoked}, {from: 10*m + 1*s}},
 			looks: []look{
 				{10 * m, seal.Degraded, seal.Revoked, 1},
 				{10*m + 10*s, seal.Ready, 0, 1},
 				{15 * m, seal.Ready, 0, 1},
 			}},
 		{name: "flapping: each answer with a key clears the suspicion",
-			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s}, {from: 12 * m, err: isRevoked}, {from: 15*m + 15*s}, {from: 18 * m, err: isRevoked}},
+			script: []act{{from: 6 * m, err: errRevoked}, {from: 10*m + 1*s}, {from: 12 * m, err: errRevoked}, {from: 15*m + 15*s}, {from: 18 * m, err: errRevoked}},
 			looks: []look{
 				{10*m + 10*s, seal.Ready, 0, 1},
 				{15*m + 10*s, seal.Degraded, seal.Revoked, 1},
@@ -236,31 +230,31 @@ func TestKeysLife(t *testing.T) {
 				{20*m + 30*s, seal.Paused, seal.Revoked, 0},
 			}},
 		{name: "an outage between does not clear it",
-			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s, err: isOut}, {from: 10*m + 20*s, err: isRevoked}},
+			script: []act{{from: 6 * m, err: errRevoked}, {from: 10*m + 1*s, err: errOut}, {from: 10*m + 20*s, err: errRevoked}},
 			looks: []look{
 				{10*m + 10*s, seal.Degraded, seal.Outage, 1},
 				{10*m + 40*s, seal.Paused, seal.Revoked, 0},
 			}},
 		{name: "revoked from the start",
-			script: []act{{err: isRevoked}, {from: 5 * m}},
+			script: []act{{err: errRevoked}, {from: 5 * m}},
 			looks: []look{
 				{0, seal.Paused, seal.Revoked, 0},
 				{6*m + 10*s, seal.Ready, 0, 1},
 			}},
 		{name: "revoked while in grace",
-			script: []act{{from: 6 * m, err: isOut}, {from: 90 * m, err: isRevoked}},
+			script: []act{{from: 6 * m, err: errOut}, {from: 90 * m, err: errRevoked}},
 			looks: []look{
 				{89 * m, seal.Degraded, seal.Outage, 1},
 				{90*m + 15*s, seal.Paused, seal.Revoked, 0},
 			}},
 		{name: "a suspicion costs the grace",
-			script: []act{{from: 6 * m, err: isRevoked}, {from: 10*m + 1*s, err: isOut}},
+			script: []act{{from: 6 * m, err: errRevoked}, {from: 10*m + 1*s, err: errOut}},
 			looks: []look{
 				{60*m - 1, seal.Degraded, seal.Outage, 1},
 				{60 * m, seal.Paused, seal.Outage, 0},
 			}},
 		{name: "revoked in the middle of a refresh",
-			script: []act{{from: 6 * m, err: isRevoked, takes: 3 * s}},
+			script: []act{{from: 6 * m, err: errRevoked, takes: 3 * s}},
 			looks: []look{
 				{10*m + 1*s, seal.Refreshing, 0, 1},
 				{10*m + 3*s, seal.Degraded, seal.Revoked, 1},
@@ -284,7 +278,7 @@ func TestKeysLife(t *testing.T) {
 				{120 * m, seal.Paused, seal.Outage, 0},
 			}},
 		{name: "credentials: an outage for five minutes, then revoked",
-			script: []act{{from: 6 * m, err: isRefused}, {from: 30 * m}},
+			script: []act{{from: 6 * m, err: errRefused}, {from: 30 * m}},
 			looks: []look{
 				{10 * m, seal.Degraded, seal.Credentials, 1},
 				{15 * m, seal.Degraded, seal.Credentials, 1},
@@ -292,7 +286,7 @@ func TestKeysLife(t *testing.T) {
 				{31 * m, seal.Ready, 0, 3},
 			}},
 		{name: "credentials that come back in time",
-			script: []act{{from: 6 * m, err: isRefused}, {from: 14 * m}, {from: 16 * m, err: isRefused}},
+			script: []act{{from: 6 * m, err: errRefused}, {from: 14 * m}, {from: 16 * m, err: errRefused}},
 			looks: []look{
 				{13 * m, seal.Degraded, seal.Credentials, 1},
 				{14*m + 15*s, seal.Ready, 0, 1},
@@ -300,7 +294,7 @@ func TestKeysLife(t *testing.T) {
 				{25 * m, seal.Paused, seal.Credentials, 0},
 			}},
 		{name: "misfit: to hard age and no further",
-			script: []act{{from: 6 * m, err: isMisfit}, {from: 70 * m}},
+			script: []act{{from: 6 * m, err: errMisfit}, {from: 70 * m}},
 			looks: []look{
 				{10 * m, seal.Degraded, seal.Misfit, 1},
 				{60*m - 1, seal.Degraded, seal.Misfit, 1},
@@ -308,7 +302,7 @@ func TestKeysLife(t *testing.T) {
 				{71 * m, seal.Ready, 0, 3},
 			}},
 		{name: "misfit from the start",
-			script: []act{{err: isMisfit}, {from: 5*m + 1*s}},
+			script: []act{{err: errMisfit}, {from: 5*m + 1*s}},
 			looks: []look{
 				{0, seal.Paused, seal.Misfit, 0},
 				{5 * m, seal.Paused, seal.Misfit, 0},
@@ -355,11 +349,11 @@ func TestKeysRetrySlowly(t *testing.T) {
 		err         error
 		first, last [2]time.Duration // bounds of the first wait and of those near the end
 	}{
-		{"outage", isOut, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
-		{"throttled", isThrottled, [2]time.Duration{0, 2 * time.Second}, [2]time.Duration{0, 60 * time.Second}},
-		{"unknown", isUnknown, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
-		{"revoked", isRevoked, [2]time.Duration{10 * time.Second, 10 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
-		{"misfit", isMisfit, [2]time.Duration{48 * time.Second, 72 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
+		{"outage", errOut, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
+		{"throttled", errThrottled, [2]time.Duration{0, 2 * time.Second}, [2]time.Duration{0, 60 * time.Second}},
+		{"unknown", errUnknown, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
+		{"revoked", errRevoked, [2]time.Duration{10 * time.Second, 10 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
+		{"misfit", errMisfit, [2]time.Duration{48 * time.Second, 72 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -419,7 +413,7 @@ func TestKeysRefreshJitter(t *testing.T) {
 // A pause is told once to each chain that waited through it, and to no other.
 func TestKeysWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{from: time.Minute, err: isRevoked}, act{from: time.Hour})
+		kms := newFake(t, act{from: time.Minute, err: errRevoked}, act{from: time.Hour})
 		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.SM4GCM, kms.context)
 		ks.SetRandom(middle)
 		run(t, ks)
@@ -454,7 +448,7 @@ func TestKeysWait(t *testing.T) {
 
 func TestKeysTakeEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{err: isOut})
+		kms := newFake(t, act{err: errOut})
 		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
 		run(t, ks)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -517,11 +511,11 @@ func TestKeysBoundsOfUse(t *testing.T) {
 // bound sealing waits for it.
 func TestKeysBoundsInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{from: 1, err: isOut}, act{from: time.Minute})
+		kms := newFake(t, act{from: time.Nanosecond, err: errOut}, act{from: time.Minute})
 		ks := seal.NewKeys(seal.KeyOptions{MaxBatches: 4}, kms, seal.AES256GCM, kms.context)
 		ks.SetRandom(middle)
 		run(t, ks)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		for i := range 5 {
 			k, w, err := ks.Take(t.Context(), 1)
 			if err != nil {
@@ -540,7 +534,7 @@ func TestKeysBoundsInAnOutage(t *testing.T) {
 // A data key in use outlives its revocation until it is released, no longer.
 func TestKeysWipeAfterUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{from: time.Minute, err: isRevoked})
+		kms := newFake(t, act{from: time.Minute, err: errRevoked})
 		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
 		ks.SetRandom(middle)
 		run(t, ks)
@@ -613,7 +607,7 @@ func TestKeysConcurrentTakes(t *testing.T) {
 func TestKeysLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
-		kms := newFake(t, act{from: 32 * time.Minute, err: isRevoked}, act{from: time.Hour})
+		kms := newFake(t, act{from: 32 * time.Minute, err: errRevoked}, act{from: time.Hour})
 		ks := seal.NewKeys(seal.KeyOptions{Log: zap.New(core)}, kms, seal.AES256GCM, kms.context)
 		ks.SetRandom(middle)
 		run(t, ks)
@@ -639,7 +633,7 @@ func TestKeysLog(t *testing.T) {
 
 func TestKeysState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{from: 9 * time.Minute, err: isOut})
+		kms := newFake(t, act{from: 9 * time.Minute, err: errOut})
 		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
 		ks.SetRandom(middle)
 		if s := ks.State(); s.Phase != seal.Init || s.DEKID != ([16]byte{}) {
@@ -654,7 +648,7 @@ func TestKeysState(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		s := ks.State()
-		if s.Phase != seal.Degraded || s.Code != "503" || !errors.Is(s.Err, isOut) || s.KeyID != "cmk" || s.DEKID != k.ID() ||
+		if s.Phase != seal.Degraded || s.Code != "503" || !errors.Is(s.Err, errOut) || s.KeyID != "cmk" || s.DEKID != k.ID() ||
 			s.DEKAge != 10*time.Minute || s.DEKEnds.Sub(kms.start) != 2*time.Hour || s.Batches != 1 || s.Bytes != 1000 ||
 			s.Proof.Sub(kms.start) != 5*time.Minute || s.Since.Sub(kms.start) != 10*time.Minute ||
 			s.Next.Sub(kms.start) != 10*time.Minute+250*time.Millisecond || s.Calls != 3 || s.Rotated != 1 || s.Failed[seal.Outage] != 1 {
