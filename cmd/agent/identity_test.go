@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"sealtail/seal"
+)
+
+// A new signing key is announced exactly where streams of another one may be
+// there.
+func TestOpenIdentity(t *testing.T) {
+	remove := func(name string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name     string
+		streams  bool
+		change   func(t *testing.T, dir string)
+		key      bool // identity.key stays
+		signing  bool // signing.key stays
+		replaced bool
+	}{
+		{name: "again", streams: true, change: func(*testing.T, string) {}, key: true, signing: true},
+		{name: "clone", streams: true, change: func(t *testing.T, _ string) { t.Setenv("NODE_NAME", "b") }, key: true, replaced: true},
+		{name: "clone without streams", change: func(t *testing.T, _ string) { t.Setenv("NODE_NAME", "b") }, key: true, replaced: true},
+		{name: "signing key lost", streams: true, change: remove(signingFile), key: true, replaced: true},
+		{name: "signing key lost before streams", change: remove(signingFile), key: true},
+		{name: "identity key lost", change: remove(identityFile), replaced: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("NODE_NAME", "a")
+			dir := filepath.Join(t.TempDir(), "x", "state")
+			first, err := openIdentity(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first.replaced {
+				t.Error("got replaced for a fresh directory")
+			}
+			if test.streams {
+				if err := os.Mkdir(filepath.Join(dir, "streams"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			test.change(t, dir)
+			second, err := openIdentity(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := bytes.Equal(first.key, second.key); got != test.key {
+				t.Errorf("got the same identity.key: %v, want %v", got, test.key)
+			}
+			same := bytes.Equal(first.signing.Public(seal.SM4GCM), second.signing.Public(seal.SM4GCM))
+			if same != test.signing {
+				t.Errorf("got the same signing.key: %v, want %v", same, test.signing)
+			}
+			if second.replaced != test.replaced {
+				t.Errorf("got replaced %v, want %v", second.replaced, test.replaced)
+			}
+			third, err := openIdentity(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if third.replaced || !bytes.Equal(second.signing.Public(seal.AES256GCM), third.signing.Public(seal.AES256GCM)) {
+				t.Error("got another identity at the next start")
+			}
+		})
+	}
+}
+
+// Reading never changes anything.
+func TestReadIdentity(t *testing.T) {
+	t.Setenv("NODE_NAME", "a")
+	dir := t.TempDir()
+	if _, err := readIdentity(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want not exist", err)
+	}
+	if _, err := openIdentity(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NODE_NAME", "b")
+	if _, err := readIdentity(dir); !errors.Is(err, errOtherMachine) {
+		t.Errorf("got %v, want %v", err, errOtherMachine)
+	}
+	t.Setenv("NODE_NAME", "a")
+	if _, err := readIdentity(dir); err != nil {
+		t.Errorf("got %v, want none", err)
+	}
+}
