@@ -26,6 +26,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NODE_NAME", "node-1")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a -race run ends a second late
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
