@@ -131,7 +131,7 @@ func New(o Options, sealer Sealer, spool Spool) (*Pipeline, error) {
 	}
 	// The AEAD's tag covers what zstd's checksum would.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+		zstd.WithEncoderCRC(false))
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
+	"sealtail/internal/sample"
 	"sealtail/pipeline"
 	"sealtail/record"
 )
@@ -431,27 +432,26 @@ func BenchmarkPipeline(b *testing.B) {
 			in := make(chan *record.Chunk, 1)
 			done := make(chan error)
 			go func() { done <- p.Run(b.Context(), in) }()
-			c := chunk(1, 0, accessLog(record.MaxChunkRecords)...)
-			b.SetBytes(c.End)
+			var chunks []*record.Chunk
+			var size int64
+			for seed := range uint64(64) {
+				lines := strings.Split(string(sample.AccessLog(nil, seed, 190*record.MaxChunkRecords)), "\n")
+				c := chunk(1, 0, lines[:record.MaxChunkRecords]...)
+				chunks, size = append(chunks, c), size+c.End
+			}
+			b.SetBytes(size)
 			b.ReportAllocs()
 			for b.Loop() {
-				in <- c
+				for _, c := range chunks {
+					in <- c
+				}
 			}
 			close(in)
 			if err := <-done; err != nil {
 				b.Fatal(err)
 			}
+			s := p.Stats()
+			b.ReportMetric(float64(s.Encoded)/float64(s.Content), "ratio")
 		})
 	}
-}
-
-// accessLog makes lines as a web server writes them.
-func accessLog(n int) (lines []string) {
-	seed := uint32(1)
-	next := func(n uint32) uint32 { seed = seed*1664525 + 1013904223; return (seed >> 8) % n }
-	for i := range n {
-		lines = append(lines, fmt.Sprintf(`10.%d.%d.%d - - [25/Nov/2026:12:%02d:%02d +0000] "GET /item/%d?page=%d HTTP/1.1" %d %d "https://example.org/%d" "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/1%d.0.0.0 Safari/537.36"`,
-			next(200), next(250), next(250), i/60%60, i%60, next(100000), next(40), 200+next(3)*100, next(90000), next(50), 10+next(20)))
-	}
-	return lines
 }
