@@ -107,7 +107,11 @@ func NewPrivateKey(scalar []byte) (*PrivateKey, error) {
 }
 
 func newPrivateKey(k *sm2.PrivateKey) (*PrivateKey, error) {
-	p, err := newPublicKey(&k.PublicKey)
+	point, err := sm2.PublicKeyToECDH(&k.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPublicKey(&k.PublicKey, point.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -155,19 +159,15 @@ func NewPublicKey(point []byte) (*PublicKey, error) {
 	if err != nil {
 		return nil, errPoint
 	}
-	return newPublicKey(k)
+	return newPublicKey(k, point)
 }
 
-func newPublicKey(k *ecdsa.PublicKey) (*PublicKey, error) {
+func newPublicKey(k *ecdsa.PublicKey, point []byte) (*PublicKey, error) {
 	za, err := sm2.CalculateZA(k, nil)
 	if err != nil {
 		return nil, err
 	}
-	p := &PublicKey{key: k, za: za}
-	p.point[0] = 4
-	k.X.FillBytes(p.point[1:33])
-	k.Y.FillBytes(p.point[33:])
-	return p, nil
+	return &PublicKey{k, [PointSize]byte(point), za}, nil
 }
 
 // Bytes returns a fresh copy of the point.
