@@ -19,3 +19,11 @@ func BenchmarkSelfTest(b *testing.B) {
 		}
 	}
 }
+
+func TestSelfTestBites(t *testing.T) {
+	for name, err := range seal.BrokenSelfTests() {
+		if err == nil {
+			t.Errorf("%s: passes", name)
+		}
+	}
+}
