@@ -1,0 +1,147 @@
+package tail
+
+import (
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+)
+
+// A rereading is a range to be sent again, without moving a position.
+type rereading struct {
+	record.Range
+	fd   int // -1 = not found yet
+	path string
+	at   int64
+	part cut
+}
+
+func (r *rereading) close() {
+	if r.fd >= 0 {
+		unix.Close(r.fd)
+		r.fd = -1
+	}
+}
+
+// reread returns the next chunk of the first range, every other time it is
+// asked.
+func (t *Tailer) reread() *record.Chunk {
+	if t.turned = !t.turned; t.turned && !t.queue.empty() {
+		return nil
+	}
+	for len(t.again) > 0 && t.now >= t.againAt {
+		r := t.again[0]
+		c, done := t.rereadOne(r)
+		if done {
+			r.close()
+			t.again = t.again[1:]
+		}
+		if c != nil {
+			return c
+		}
+		if !done {
+			t.againAt = t.now + t.o.Poll
+		}
+	}
+	return nil
+}
+
+// rereadOne returns the next chunk of the range, and whether it was the last.
+// A range that cannot be read now is tried again: no chunk, not done.
+func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
+	if r.fd < 0 {
+		for _, s := range r.File.Sources {
+			if s.Name == "" && r.File.Offset == r.From {
+				r.part = cut{s.PartID, s.PartNext}
+			}
+		}
+		var again bool
+		if r.fd, r.path, again = t.findAgain(&r.File); again {
+			return nil, false
+		}
+	}
+	var st unix.Stat_t
+	if r.fd >= 0 {
+		if err := fstat(r.fd, &st); err != nil {
+			return nil, false
+		}
+	}
+	end := min(r.To, st.Size)
+	if r.at >= end {
+		if r.at < r.To {
+			t.lossChunk(&r.File, r.at, r.To, reasonSpool)
+			c, t.outbox = t.outbox[len(t.outbox)-1], t.outbox[:len(t.outbox)-1]
+		}
+		return c, true
+	}
+	want := min(end-r.at, chunkBytes)
+	for {
+		b := t.pool.take(int(want))
+		n, err := pread(r.fd, b.mem[:want], r.at)
+		if err != nil {
+			b.recycle(nil)
+			return nil, false
+		}
+		last := r.at+int64(n) == end || n < int(want)
+		recs, used, _ := t.cut.split(b.recs[:0], b.mem[:n], r.at, &r.part, chunkBytes, last)
+		if used == 0 && n > 0 {
+			b.recycle(nil)
+			want = min(end-r.at, int64(t.cut.max)+1)
+			continue
+		}
+		if used == 0 {
+			b.recycle(nil) // it became shorter meanwhile: seen at the next call
+			return nil, false
+		}
+		b.recs, b.parts = recs, true
+		b.chunk.Path, b.chunk.Inode = r.path, r.File.Ino
+		b.chunk.Offset, b.chunk.End = r.at, r.at+int64(used)
+		b.chunk.Time = t.wall.UnixNano()
+		b.chunk.Records = recs
+		r.at += int64(used)
+		t.n.Again += int64(used)
+		return &b.chunk, false
+	}
+}
+
+// findAgain opens the file of a position anew: one that is followed, or by its
+// path, or by its inode in the directory of its path. fd is -1 if it is not
+// there; again says that this is not known now.
+func (t *Tailer) findAgain(p *record.Position) (fd int, path string, again bool) {
+	for _, f := range t.files {
+		if f.pos.Ino != p.Ino || f.fd < 0 {
+			continue
+		}
+		if fd := t.openAgain("/proc/self/fd/"+strconv.Itoa(f.fd), p); fd >= 0 {
+			return fd, f.pos.Path, false
+		}
+	}
+	if fd := t.openAgain(p.Path, p); fd >= 0 {
+		return fd, p.Path, false
+	}
+	fd = -1
+	dir := filepath.Dir(p.Path)
+	err := t.list(dir, func(_ int, name []byte, ino uint64, _ uint8) {
+		if ino == p.Ino && fd < 0 {
+			path = filepath.Join(dir, string(name))
+			fd = t.openAgain(path, p)
+		}
+	})
+	return fd, path, err != nil && !gone(err) && fd < 0
+}
+
+// openAgain opens path if it is the file of p.
+func (t *Tailer) openAgain(path string, p *record.Position) int {
+	var st unix.Stat_t
+	fd, err := t.open(path, &st)
+	if err != nil {
+		return -1
+	}
+	if st.Ino != p.Ino || !t.agrees(fd, p) {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}

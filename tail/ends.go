@@ -1,0 +1,70 @@
+package tail
+
+import (
+	"bytes"
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+)
+
+// Ends returns positions at the ends of the files that are there now and have
+// none, each behind the last whole line, and goes on from them: a stream that
+// begins at the end of its files keeps them before Run. Files that come later
+// are read from 0.
+func (t *Tailer) Ends(ctx context.Context) ([]record.Position, error) {
+	if t.scans == 0 {
+		t.scan()
+	}
+	var ends []record.Position
+	for _, f := range t.files {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if f.told || f.fd < 0 {
+			continue
+		}
+		var st unix.Stat_t
+		if err := fstat(f.fd, &st); err != nil {
+			continue
+		}
+		end := t.lastLine(f.fd, st.Size)
+		n := int(min(end, printBytes))
+		head, ok := t.printAt(f.fd, n, 0)
+		mark, ok2 := t.printAt(f.fd, n, end-int64(n))
+		if !ok || !ok2 {
+			continue
+		}
+		f.pos.Offset, f.pos.From, f.pos.Size = end, end, st.Size
+		if n > 0 {
+			f.pos.Head, f.pos.Marker = head, mark
+		}
+		if n == printBytes {
+			t.hasHead(f)
+		}
+		f.told, f.copyOf = true, nil
+		ends = append(ends, f.pos)
+	}
+	return ends, nil
+}
+
+// lastLine returns the offset behind the last line feed before size. A line
+// longer than the longest record is given up.
+func (t *Tailer) lastLine(fd int, size int64) int64 {
+	for to := size; to > 0 && size-to <= int64(t.cut.max); {
+		from := max(0, to-int64(len(t.scratch)))
+		b := t.scratch[:to-from]
+		if n, err := pread(fd, b, from); err != nil || n < len(b) {
+			return size
+		}
+		if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+			return from + int64(i) + 1
+		}
+		if from == 0 {
+			return 0
+		}
+		to = from
+	}
+	return size
+}

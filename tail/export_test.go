@@ -1,0 +1,51 @@
+package tail
+
+import (
+	"time"
+
+	"sealtail/record"
+)
+
+// Step does one round at d after the one before and returns what there is to
+// send then. The caller releases the chunks.
+func (t *Tailer) Step(d time.Duration) []*record.Chunk {
+	t.Round(d)
+	var all []*record.Chunk
+	for c := t.next(); c != nil; c = t.next() {
+		all = append(all, c)
+	}
+	t.count()
+	t.publish()
+	return all
+}
+
+// Round scans and looks at d after the round before and sends nothing.
+func (t *Tailer) Round(d time.Duration) {
+	t.now += d
+	t.wall = t.born.Add(t.now)
+	t.nextScan = 0
+	t.round()
+	t.count()
+	t.publish()
+}
+
+// Next returns the next chunk, nil if there is none.
+func (t *Tailer) Next() *record.Chunk { return t.next() }
+
+// Close closes what Step opened.
+func (t *Tailer) Close() { t.close() }
+
+// SetFree replaces the share of free disk space.
+func (t *Tailer) SetFree(share float64) {
+	t.free = func(int) (float64, bool) { return share, true }
+}
+
+// Split cuts lines at most max bytes long, limit bytes of them.
+func Split(b []byte, max, limit int, final bool) (recs []record.Record, n int, full bool) {
+	var part cut
+	c := cutter{max: max, id: func() uint64 { return 7 }}
+	return c.split(nil, b, 0, &part, limit, final)
+}
+
+// Expand and Match test patterns.
+func Expand(glob string) []string { return expand(glob) }

@@ -1,0 +1,370 @@
+package tail
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+)
+
+// lostName is called when the last name of a file is gone: it was deleted,
+// replaced or moved to where the patterns do not reach.
+func (t *Tailer) lostName(f *file) {
+	f.gone = t.now
+	f.at = nil
+	if f.fd < 0 {
+		// It may have been written to after it was closed.
+		t.release(f)
+		t.unbind(f)
+		f.reason = reasonDeleted
+		t.want(f)
+		return
+	}
+	var st unix.Stat_t
+	if fstat(f.fd, &st) == nil {
+		f.note(&st)
+	}
+	if !f.unlinked {
+		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(f.fd)); err == nil && strings.HasPrefix(p, "/") {
+			f.pos.Path = p
+		}
+	}
+	f.pos.Deleted = f.unlinked
+	f.copyOf = nil
+	t.enqueue(f)
+	t.tell(f)
+}
+
+// settleGone lets go of files without a name that are read and quiet. What is
+// left of a deleted one then ends its last line.
+func (t *Tailer) settleGone() {
+	for i := len(t.files) - 1; i >= 0; i-- {
+		f := t.files[i]
+		if f.names > 0 || f.fd < 0 {
+			continue
+		}
+		if f.limit > 0 && t.now >= f.limit && (f.ended || f.pos.Offset >= f.stop) {
+			t.finish(f)
+			continue
+		}
+		if f.queued || !f.ended || t.now < max(f.active, f.gone)+t.o.RotateWait {
+			continue
+		}
+		if f.unlinked && f.unread() > 0 && !f.final {
+			f.final = true
+			t.enqueue(f)
+			continue
+		}
+		t.finish(f)
+	}
+}
+
+// finish closes a file that is not followed any more.
+func (t *Tailer) finish(f *file) {
+	f.pos.Closed = t.wall.Unix()
+	f.pos.Deleted = f.unlinked
+	t.release(f)
+	if !f.told {
+		t.dropHead(f)
+		return
+	}
+	t.unbind(f)
+	t.tell(f)
+}
+
+// hold lets deleted files go while they take more of the disk than they may:
+// first those that are read, then the oldest.
+func (t *Tailer) hold() {
+	var held []*file
+	t.n.HeldBytes = 0
+	for _, f := range t.files {
+		if f.names == 0 && f.unlinked && f.fd >= 0 {
+			held = append(held, f)
+			t.n.HeldBytes += f.disk
+		}
+	}
+	if len(held) == 0 {
+		return
+	}
+	slices.SortStableFunc(held, func(a, b *file) int {
+		if a, b := a.unread() > 0, b.unread() > 0; a != b {
+			if a {
+				return 1
+			}
+			return -1
+		}
+		return int(a.gone - b.gone)
+	})
+	full := map[uint64]bool{} // devices below their floor
+	for _, f := range held {
+		if _, known := full[f.pos.Dev]; !known {
+			full[f.pos.Dev] = t.below(f)
+		}
+		over := t.o.HoldMaxBytes > 0 && t.n.HeldBytes > t.o.HoldMaxBytes
+		if !over && !full[f.pos.Dev] {
+			continue
+		}
+		delete(full, f.pos.Dev)
+		t.n.HeldBytes -= f.disk
+		if lost := f.unread(); lost > 0 {
+			t.log.Error("deleted file let go, its unread bytes are lost", zap.String("path", f.pos.Path),
+				zap.Uint64("inode", f.pos.Ino), zap.Int64("bytes", lost))
+			to := f.seen
+			t.finish(f)
+			t.lose(f, f.pos.Offset, to, reasonHeld)
+			continue
+		}
+		t.finish(f)
+	}
+}
+
+// below reports whether the disk of an open file has less free space than it
+// must.
+func (t *Tailer) below(f *file) bool {
+	if t.o.HoldMinFree < 0 {
+		return false
+	}
+	free, ok := t.free(f.fd)
+	return ok && free < t.o.HoldMinFree
+}
+
+// statfsFree returns the share of free blocks.
+func statfsFree(fd int) (float64, bool) {
+	var fs unix.Statfs_t
+	if err := again(func() error { return unix.Fstatfs(fd, &fs) }); err != nil || fs.Blocks == 0 {
+		return 0, false
+	}
+	return float64(fs.Bavail) / float64(fs.Blocks), true
+}
+
+// lose sends the event that bytes are lost, and the position with it, so that
+// they are not lost again at the next start.
+func (t *Tailer) lose(f *file, from, to int64, reason string) {
+	if f.told && f.fd < 0 {
+		f.pos.Size, f.seen = f.pos.Offset, f.pos.Offset
+	}
+	c := t.lossChunk(&f.pos, from, to, reason)
+	if f.told {
+		c.Moved = []record.Position{f.still()}
+		f.dirty = false
+	}
+}
+
+// lossChunk puts the event of lost bytes in the outbox.
+func (t *Tailer) lossChunk(p *record.Position, from, to int64, reason string) *record.Chunk {
+	t.n.LostBytes += to - from
+	t.n.Losses++
+	c := &record.Chunk{
+		Path: p.Path, Inode: p.Ino, Offset: p.Offset, End: p.Offset, Time: t.wall.UnixNano(),
+		Events: []record.Event{{Name: "loss", Time: t.wall, Fields: []record.Tag{
+			{Key: "path", Value: p.Path},
+			{Key: "inode", Value: strconv.FormatUint(p.Ino, 10)},
+			{Key: "from", Value: strconv.FormatInt(from, 10)},
+			{Key: "to", Value: strconv.FormatInt(to, 10)},
+			{Key: "reason", Value: reason},
+		}}},
+	}
+	t.outbox = append(t.outbox, c)
+	return c
+}
+
+// still returns the position as one that no bytes were taken for.
+func (f *file) still() record.Position {
+	p := f.pos
+	p.From, p.Size = p.Offset, f.seen
+	return p
+}
+
+// tell has the position sent, if the receiver has it, with the next news.
+func (t *Tailer) tell(f *file) {
+	if !f.dirty {
+		f.dirty = true
+		t.dirty = append(t.dirty, f)
+	}
+}
+
+// news puts positions that changed without a record in the outbox, once what
+// was put there is taken.
+func (t *Tailer) news() {
+	const most = 256
+	if len(t.outbox) > 0 || len(t.dirty) == 0 {
+		return
+	}
+	c := &record.Chunk{Time: t.wall.UnixNano()}
+	n := 0
+	for n < len(t.dirty) && len(c.Moved) < most {
+		f := t.dirty[n]
+		n++
+		if f.dirty && (f.told || !f.pos.Forget && f.fd >= 0) {
+			c.Moved = append(c.Moved, f.still())
+			f.told = true
+		}
+		f.dirty = false
+	}
+	t.dirty = slices.Delete(t.dirty, 0, n)
+	if len(c.Moved) > 0 {
+		p := c.Moved[0]
+		c.Path, c.Inode, c.Offset, c.End = p.Path, p.Ino, p.Offset, p.Offset
+		t.outbox = append(t.outbox, c)
+	}
+}
+
+// seek looks for the files of wanted positions in the directories where they
+// were last: a rotated file that the patterns do not match is known by its
+// inode, a copy by its content.
+func (t *Tailer) seek() {
+	byDir := map[string][]*file{}
+	for _, f := range t.wanted {
+		if f.sought {
+			continue
+		}
+		f.sought = true
+		dir := filepath.Dir(f.pos.Path)
+		byDir[dir] = append(byDir[dir], f)
+		if p, err := filepath.EvalSymlinks(f.pos.Path); err == nil && filepath.Dir(p) != dir {
+			byDir[filepath.Dir(p)] = append(byDir[filepath.Dir(p)], f)
+		}
+	}
+	for dir, fs := range byDir {
+		t.seekIn(dir, fs)
+	}
+}
+
+// seekIn looks for wanted files in one directory.
+func (t *Tailer) seekIn(dir string, fs []*file) {
+	const mostCopies = 64 // positions that are compared by content
+	byIno := map[uint64]bool{}
+	var stems []string
+	for _, f := range fs {
+		byIno[f.pos.Ino] = true
+		if f.pos.Offset >= printBytes && len(stems) < mostCopies {
+			base := filepath.Base(f.pos.Path)
+			if stem := strings.TrimSuffix(base, filepath.Ext(base)); stem != "" {
+				base = stem
+			}
+			stems = append(stems, base)
+		}
+	}
+	err := t.list(dir, func(_ int, name []byte, ino uint64, kind uint8) {
+		if kind != unix.DT_REG && kind != unix.DT_UNKNOWN {
+			return
+		}
+		n := string(name)
+		if !byIno[ino] && !slices.ContainsFunc(stems, func(s string) bool { return strings.HasPrefix(n, s) }) {
+			return
+		}
+		t.tryWanted(filepath.Join(dir, n))
+	})
+	if err != nil && !gone(err) {
+		for _, f := range fs {
+			f.sought = false // nothing is said of them
+		}
+	}
+}
+
+// tryWanted opens a file and binds the wanted position that it agrees with. A
+// file that cannot be opened now is tried again.
+func (t *Tailer) tryWanted(path string) {
+	var st unix.Stat_t
+	if stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || t.bound[inode{st.Dev, st.Ino}] != nil {
+		return
+	}
+	fd, err := -1, error(unix.EMFILE)
+	if t.room() {
+		fd, err = t.open(path, &st)
+	}
+	if err != nil {
+		for _, f := range t.unbound[st.Ino] {
+			f.sought = f.sought && gone(err)
+		}
+		return
+	}
+	if t.bound[inode{st.Dev, st.Ino}] != nil {
+		unix.Close(fd)
+		return
+	}
+	var same []*file
+	for _, f := range t.unbound[st.Ino] {
+		if slices.Contains(t.wanted, f) {
+			same = append(same, f)
+		}
+	}
+	f := t.among(same, fd)
+	if f == nil {
+		f = t.copyOfWanted(fd, &st)
+	}
+	if f == nil {
+		unix.Close(fd)
+		return
+	}
+	own := f.pos.Path == path
+	f.pos.Path = path
+	t.bind(f, fd, &st)
+	f.gone = t.now
+	if own && !t.matches(path) {
+		// Rotated and not finished, or no longer meant: it is not followed for long.
+		f.limit, f.stop = t.now+t.o.RotateWait, st.Size
+		f.barred = true
+	}
+	t.tell(f)
+	t.log.Info("file found again under another name", zap.String("path", path), zap.Int64("offset", f.pos.Offset))
+}
+
+// revisit opens files again that lost their name to the patterns, were done
+// with, and have grown.
+func (t *Tailer) revisit() {
+	var grown []*file
+	for _, fs := range t.unbound {
+		for _, f := range fs {
+			var st unix.Stat_t
+			if f.pos.Closed == 0 || f.pos.Deleted || f.barred || f.pos.Forget || f.mtime == 0 {
+				continue
+			}
+			if stat(f.pos.Path, &st) == nil && st.Ino == f.pos.Ino && st.Size > f.pos.Size && t.bound[inode{st.Dev, st.Ino}] == nil {
+				grown = append(grown, f)
+			}
+		}
+	}
+	for _, f := range grown {
+		var st unix.Stat_t
+		if !t.room() {
+			return
+		}
+		fd, err := t.open(f.pos.Path, &st)
+		if err != nil {
+			continue
+		}
+		if st.Ino != f.pos.Ino || !t.agrees(fd, &f.pos) {
+			unix.Close(fd)
+			continue
+		}
+		t.bind(f, fd, &st)
+		f.gone = t.now
+	}
+}
+
+// room reports whether one more descriptor may be opened, closing those of
+// files that were quiet for longest if it must. Only files that are read to
+// their end are closed.
+func (t *Tailer) room() bool {
+	if t.n.Open < int64(t.o.MaxOpen) {
+		return true
+	}
+	var idle []*file
+	for _, f := range t.files {
+		if f.fd >= 0 && f.names > 0 && f.ended && !f.queued && f.copyOf == nil {
+			idle = append(idle, f)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *file) int { return int(a.active - b.active) })
+	for _, f := range idle[:min(len(idle), 1+t.o.MaxOpen/8)] {
+		t.shut(f)
+	}
+	return t.n.Open < int64(t.o.MaxOpen)
+}

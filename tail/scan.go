@@ -1,0 +1,404 @@
+package tail
+
+import (
+	"bytes"
+	"encoding/binary"
+	"path"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+const maxDepth = 64 // directories below a pattern's base
+
+// A dir is one directory that may hold files of the stream.
+type dir struct {
+	path   string
+	up     *dir
+	depth  int
+	states []state
+	subs   map[string]*dir
+	names  map[string]*entry
+	gen    uint32 // of the last listing; 0 = none yet
+	seen   uint32 // listing of the directory above that had this one
+	err    error  // of the last listing
+
+	listed  time.Duration // when, and what it cost
+	cost    time.Duration
+	late    bool // in Tailer.late
+	watched bool
+	events  int           // hints since the time below
+	since   time.Duration // …
+	noisy   time.Duration // when it was unwatched because of too many hints; 0 = never
+}
+
+// An entry is one name in a directory that the stream takes. What the
+// directory says of its inode is believed as long as it does not change.
+type entry struct {
+	ino     uint64
+	kind    uint8
+	gen     uint32
+	file    *file
+	refused bool          // no regular file, or not to be opened: told once
+	retry   time.Duration // not opened before
+	wait    time.Duration
+}
+
+// root adds the directory where a pattern begins.
+func (t *Tailer) root(p pattern) {
+	d := t.dirs[p.base]
+	if d == nil {
+		d = t.newDir(p.base, nil, nil)
+		t.roots = append(t.roots, d)
+	}
+	d.states = states(append(d.states, p.rest))
+}
+
+func (t *Tailer) newDir(p string, up *dir, ss []state) *dir {
+	d := &dir{path: p, up: up, states: ss, subs: map[string]*dir{}, names: map[string]*entry{}}
+	if up != nil {
+		d.depth = up.depth + 1
+	}
+	t.dirs[p] = d
+	return d
+}
+
+// scan lists all directories and opens what is new in them.
+func (t *Tailer) scan() {
+	t.scans++
+	t.n.Scans++
+	t.failed = false
+	for _, d := range t.roots {
+		t.scanDir(d, true)
+	}
+	t.settle()
+}
+
+// relist lists one directory because of a hint, but not more often than it is
+// worth.
+func (t *Tailer) relist(d *dir) {
+	const least = 10 * time.Millisecond
+	if due := d.listed + least + 10*d.cost; t.now < due {
+		if !d.late {
+			d.late = true
+			t.late = append(t.late, d)
+		}
+		t.nextHot = min(t.nextHot, due)
+		return
+	}
+	t.scanDir(d, false)
+	t.settle()
+}
+
+// scanDir lists one directory; deep goes on to those below it, which new ones
+// get in any case. A directory that cannot be listed says nothing of its files.
+func (t *Tailer) scanDir(d *dir, deep bool) {
+	start := time.Now()
+	d.gen++
+	d.listed = t.now
+	err := t.listDir(d, t.scans%verifyEach == 0)
+	switch {
+	case err == nil:
+		for name, e := range d.names {
+			if e.gen != d.gen {
+				t.detach(e)
+				delete(d.names, name)
+			}
+		}
+		for name, s := range d.subs {
+			if s.seen != d.gen {
+				t.drop(s)
+				delete(d.subs, name)
+			}
+		}
+		t.watchDir(d)
+	case gone(err):
+		t.empty(d)
+	default:
+		t.n.ScanErrors++
+		t.failed = t.failed || err != unix.EACCES && err != unix.EPERM
+		if d.err == nil || d.err.Error() != err.Error() {
+			t.log.Warn("directory cannot be listed, trying again", zap.String("path", d.path), zap.Error(err))
+		}
+	}
+	d.err = err
+	d.cost = time.Since(start)
+	for _, s := range d.subs {
+		if deep || s.gen == 0 {
+			t.scanDir(s, true)
+		}
+	}
+}
+
+// empty takes everything off a directory that is not there.
+func (t *Tailer) empty(d *dir) {
+	for _, e := range d.names {
+		t.detach(e)
+	}
+	for _, s := range d.subs {
+		t.drop(s)
+	}
+	clear(d.names)
+	clear(d.subs)
+	t.unwatchDir(d)
+}
+
+// drop forgets a directory that lost its name.
+func (t *Tailer) drop(d *dir) {
+	t.empty(d)
+	if t.dirs[d.path] == d {
+		delete(t.dirs, d.path)
+	}
+}
+
+// listDir goes through the names of d. Where the patterns name each one, they
+// are asked for one by one: the directory may hold many others.
+func (t *Tailer) listDir(d *dir, verify bool) error {
+	if slices.ContainsFunc(d.states, func(s state) bool { return isGlob(s[0]) }) {
+		return t.list(d.path, func(fd int, name []byte, ino uint64, kind uint8) {
+			t.name(d, fd, name, ino, kind, verify)
+		})
+	}
+	fd, err := openDir(d.path, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, s := range d.states {
+		var st unix.Stat_t
+		err := fstatat(fd, s[0], &st, unix.AT_SYMLINK_NOFOLLOW)
+		switch {
+		case err == nil:
+			t.name(d, fd, []byte(s[0]), st.Ino, uint8(st.Mode&unix.S_IFMT>>12), true)
+		case !gone(err):
+			return err
+		}
+	}
+	return nil
+}
+
+// list calls each for every name in a directory but . and .. with the open
+// directory, and what it says of the name's inode and kind. name is valid
+// until each returns.
+func (t *Tailer) list(path string, each func(fd int, name []byte, ino uint64, kind uint8)) error {
+	fd, err := openDir(path, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		n, err := unix.ReadDirent(fd, t.dirents)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return nil
+		}
+		for b := t.dirents[:n]; len(b) > 0; {
+			// linux_dirent64: u64 inode ‖ i64 offset ‖ u16 length ‖ u8 kind ‖ name ‖ NUL
+			e := b[:binary.NativeEndian.Uint16(b[16:])]
+			b = b[len(e):]
+			name := e[19:]
+			name = name[:bytes.IndexByte(name, 0)]
+			if s := string(name); s == "." || s == ".." {
+				continue
+			}
+			each(fd, name, binary.NativeEndian.Uint64(e), e[18])
+		}
+	}
+}
+
+// name takes one name of a directory: nothing, when all is as it was.
+func (t *Tailer) name(d *dir, fd int, name []byte, ino uint64, kind uint8, verify bool) {
+	if e := d.names[string(name)]; e != nil {
+		e.gen = d.gen
+		if kind != unix.DT_REG || e.kind != kind || e.ino != ino || e.file == nil || verify {
+			t.enter(d, fd, string(name), e, ino, kind)
+		}
+		return
+	}
+	if s := d.subs[string(name)]; s != nil && kind != unix.DT_REG && s.err != unix.ENOTDIR {
+		s.seen = d.gen
+		return
+	}
+	n := string(name)
+	if kind == unix.DT_DIR {
+		t.sub(d, n)
+		return
+	}
+	file := matches(d.states, n) && !t.excluded(path.Join(d.path, n))
+	if kind == unix.DT_LNK || kind == unix.DT_UNKNOWN {
+		var st unix.Stat_t
+		if fstatat(fd, n, &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if !t.loops(d, &st) {
+				t.sub(d, n)
+			}
+			return
+		}
+	}
+	if file {
+		e := &entry{gen: d.gen}
+		d.names[n] = e
+		t.enter(d, fd, n, e, ino, kind)
+	}
+}
+
+// sub adds the directory n of d if files below it can be meant. It is listed
+// once d is.
+func (t *Tailer) sub(d *dir, n string) {
+	ss := step(d.states, n)
+	p := path.Join(d.path, n)
+	if len(ss) == 0 || d.depth >= maxDepth || t.pruned(p) {
+		return
+	}
+	s := t.newDir(p, d, ss)
+	s.seen = d.gen
+	d.subs[n] = s
+}
+
+// loops reports whether a link in d leads to d or to a directory above it.
+func (t *Tailer) loops(d *dir, to *unix.Stat_t) bool {
+	for ; d != nil; d = d.up {
+		var st unix.Stat_t
+		if stat(d.path, &st) != nil || st.Dev == to.Dev && st.Ino == to.Ino {
+			return true
+		}
+	}
+	return false
+}
+
+// enter finds out which file the name n of d stands for now.
+func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind uint8) {
+	var st unix.Stat_t
+	err := fstatat(dirfd, n, &st, 0)
+	p := path.Join(d.path, n)
+	switch {
+	case err != nil && gone(err):
+		t.detach(e)
+		return
+	case err != nil:
+		t.refuse(e, p, err)
+		return
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		t.detach(e)
+		t.refuse(e, p, errKind)
+		return
+	}
+	k := inode{st.Dev, st.Ino}
+	f := e.file
+	if f == nil || f.key() != k {
+		if f = t.bound[k]; f == nil || f.fd < 0 {
+			if t.now < e.retry {
+				return
+			}
+			f = t.admit(p, &st, e)
+		}
+	}
+	if f == nil {
+		return
+	}
+	e.kind, e.refused, e.wait = kind, false, 0
+	switch {
+	case f != e.file:
+		t.detach(e)
+		t.attach(e, f, p)
+	case f.at == nil:
+		f.names--
+		t.attach(e, f, p)
+	}
+	e.ino = ino
+}
+
+// admit opens a file that a name was found for.
+func (t *Tailer) admit(p string, st *unix.Stat_t, e *entry) *file {
+	if !t.room() {
+		t.refuse(e, p, unix.EMFILE)
+		return nil
+	}
+	fd, err := t.open(p, st)
+	if err != nil {
+		t.refuse(e, p, err)
+		return nil
+	}
+	t.n.Opened++
+	return t.identify(p, fd, st)
+}
+
+// refuse leaves a file that cannot be opened for later, and says so once.
+func (t *Tailer) refuse(e *entry, p string, err error) {
+	if gone(err) {
+		return
+	}
+	if err != errKind {
+		t.n.OpenErrors++
+	}
+	if !e.refused {
+		e.refused = true
+		t.log.Warn("file cannot be followed, trying again", zap.String("path", p), zap.Error(err))
+	}
+	if err == unix.EMFILE || err == unix.ENFILE {
+		return // others are closed as they are read
+	}
+	e.wait = min(max(2*e.wait, t.o.Poll), 30*time.Second)
+	e.retry = t.now + e.wait
+}
+
+// attach says that e names f.
+func (t *Tailer) attach(e *entry, f *file, p string) {
+	e.file = f
+	f.names++
+	if f.at != nil {
+		f.alt, f.altPath = e, p
+		return
+	}
+	f.at, f.gone, f.limit, f.barred = e, 0, 0, false
+	if f.pos.Path != p {
+		f.pos.Path = p
+		if f.told {
+			t.tell(f)
+		}
+	}
+}
+
+// detach says that e names nothing. What that means for its file is settled
+// after the scan, which may find it under another name.
+func (t *Tailer) detach(e *entry) {
+	f := e.file
+	if f == nil {
+		return
+	}
+	e.file, e.ino = nil, 0
+	f.names--
+	if f.at == e {
+		f.at = nil
+	}
+	if f.alt == e {
+		f.alt, f.altPath = nil, ""
+	}
+	if !f.touched {
+		f.touched = true
+		t.touched = append(t.touched, f)
+	}
+}
+
+// settle says what became of the files that lost a name in a scan.
+func (t *Tailer) settle() {
+	for _, f := range t.touched {
+		f.touched = false
+		switch {
+		case f.index < 0 || f.at != nil:
+		case f.names == 0:
+			t.lostName(f)
+		case f.alt != nil:
+			e, p := f.alt, f.altPath
+			f.names--
+			f.alt, f.altPath = nil, ""
+			t.attach(e, f, p)
+		}
+	}
+	t.touched = t.touched[:0]
+}

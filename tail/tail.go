@@ -1,0 +1,424 @@
+// Package tail follows files and sends what is written to them as chunks of
+// whole records, each with the position of its file once the chunk is taken.
+//
+//	globs ──▶ scan ──▶ files ──look──▶ queue ──read──▶ chunk ──▶ out
+//	            ▲                 ▲
+//	            └── fsnotify ─────┘   a hint that shortens the wait
+//
+// One goroutine scans, looks, reads and sends. A scan lists directories and
+// opens what is new; a look asks a file for its size and times; a file with
+// news is queued, and every file in the queue is read one chunk a turn. While
+// the receiver does not take a chunk, scans and looks go on, so that a file
+// that comes and goes meanwhile is held open. Polling is the truth: a scan and
+// a look at every file at least each [Options.Poll], a file that was written
+// to sooner again. Nothing depends on an event.
+//
+// # Records
+//
+// A record is a line without its line feed; empty lines are records, and no
+// byte is changed. A line that is not finished stays in its file, and no
+// position lies past it, except that the last bytes of a deleted file are sent
+// as they are once nobody writes to it any more. A line longer than
+// [Options.MaxRecord] is cut in parts.
+//
+// # Identity
+//
+// A file is known again by its inode number and two fingerprints
+// ([record.Print]): the head, its first 1024 bytes, and the marker, the last
+// 1024 before the offset (of less, what there is). Path and device are hints.
+// Each read begins at the marker and checks it: what differs was written anew
+// and is read from 0. Content that was replaced or truncated gets a new
+// position, and the old one is looked for in the directory (copytruncate,
+// rotation while nobody looked) for a few seconds before what was unread of it
+// counts as lost. A file that appears with the content of one followed is its
+// copy, and is not read again if the followed one is truncated soon.
+//
+// # Loss
+//
+// Bytes that are known and can no longer be read are sent as an event:
+//
+//	loss {path, inode, from, to, reason}
+//	reason: deleted unread | truncated unread | rewritten unread |
+//	        held-bytes limit | spool damaged
+//
+// # Errors
+//
+// [New] reports faults of its options. [Tailer.Run] returns nil: what goes
+// wrong with files is waited for, logged once and counted.
+//
+// A crash leaves nothing: the package writes nothing. Where to go on is what
+// the receiver kept of [record.Chunk.Moved].
+package tail
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+)
+
+// Options say what to follow and how. Include and Key must be set.
+type Options struct {
+	Include []string // globs of absolute paths, with ** and {a,b}
+	Exclude []string // globs of whole paths, such as **/*.gz; DIR/** leaves DIR unread
+
+	Positions []record.Position // where reading goes on; all other files begin at 0
+	Reread    []record.Range    // what to send again, without moving a position
+	Key       []byte            // of the fingerprints
+
+	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB
+	HoldMaxBytes int64         // disk space of deleted files held open; default 8 GiB, < 0 = no limit
+	HoldMinFree  float64       // share of a disk that held files leave free; default 0.05, < 0 = no floor
+	RotateWait   time.Duration // quiet time after which a file that lost its path is done; default 30 s
+	Poll         time.Duration // between scans and between looks at a quiet file; default and most 1 s
+	MaxOpen      int           // descriptors; default half of RLIMIT_NOFILE
+	Once         bool          // send the whole lines there are, then return
+	Log          *zap.Logger   // default: none
+}
+
+const (
+	minLook    = 25 * time.Millisecond // between looks at a busy file
+	copyWait   = 5 * time.Second       // how long the content of a replaced file is looked for
+	forgetWait = 24 * time.Hour        // from the closing of a file that is gone to the end of its position
+	verifyEach = 10                    // scans: every so many ask for each inode instead of believing the directory
+	scanShare  = 50                    // a scan takes at most this part of the time
+)
+
+// A Tailer follows the files of one stream. Its methods, other than
+// [Tailer.Stats], are for one goroutine.
+type Tailer struct {
+	o    Options
+	log  *zap.Logger
+	mac  hash.Hash
+	cut  cutter
+	pool *pool
+
+	born time.Time     // what now counts from, on the monotonic clock
+	now  time.Duration // as of this turn
+	wall time.Time     // as of this turn
+
+	roots   []*dir
+	dirs    map[string]*dir // by path, for hints
+	late    []*dir          // to be listed again soon
+	touched []*file         // whose names changed in this scan
+	scratch []byte
+	dirents []byte
+	free    func(fd int) (share float64, ok bool) // of the disk below an open file
+	scans   int
+	started bool // the first round's scan is over
+	failed  bool // the last scan could not see everything
+
+	files   []*file            // that have a name or a descriptor
+	bound   map[inode]*file    // the same
+	unbound map[uint64][]*file // positions without a file, by inode number
+	heads   map[uint64]*file   // both kinds, by the beginning of a full head; chained
+	wanted  []*file            // of unbound: being looked for
+	queue   fifo               // files with unread bytes
+	hot     []*file            // looked at more often than each Poll
+	dirty   []*file            // whose position changed without a record
+	outbox  []*record.Chunk    // made, without records; sent first
+	again   []*rereading
+	againAt time.Duration // not before
+	turned  bool          // the files were asked last
+
+	nextRound time.Duration
+	nextScan  time.Duration
+	nextHot   time.Duration
+	nextLong  time.Duration
+	watch     *watch // nil = polling only
+
+	n     Stats // the loop's own
+	mu    sync.Mutex
+	stats Stats // guarded by mu: n as of the last turn
+}
+
+// New checks o and returns a Tailer. It opens nothing.
+func New(o Options) (*Tailer, error) {
+	var errs []error
+	o.MaxRecord = or(o.MaxRecord, record.MaxChunkBytes)
+	o.HoldMaxBytes = or(o.HoldMaxBytes, 8<<30)
+	o.HoldMinFree = or(o.HoldMinFree, 0.05)
+	o.RotateWait = or(o.RotateWait, 30*time.Second)
+	o.Poll = or(o.Poll, time.Second)
+	if o.MaxOpen == 0 {
+		var lim unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			return nil, fmt.Errorf("get RLIMIT_NOFILE: %w", err)
+		}
+		o.MaxOpen = int(min(lim.Cur/2, 1<<30))
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	for _, bad := range []struct {
+		is  bool
+		why string
+	}{
+		{len(o.Include) == 0, "no include pattern"},
+		{len(o.Key) == 0, "no key"},
+		{o.MaxRecord < 4 || o.MaxRecord > record.MaxChunkBytes, "max record: not within 4 and 524288 bytes"},
+		{o.Poll < 0 || o.Poll > time.Second, "poll: not within 0 and 1 s"},
+		{o.RotateWait < 0, "rotate wait: negative"},
+		{o.MaxOpen < 1, "max open: less than 1"},
+		{o.HoldMinFree >= 1, "hold min free: not less than 1"},
+	} {
+		if bad.is {
+			errs = append(errs, errors.New(bad.why))
+		}
+	}
+	t := &Tailer{
+		o: o, log: o.Log, born: time.Now(),
+		mac:  hmac.New(sha256.New, o.Key),
+		cut:  cutter{max: o.MaxRecord, id: newID},
+		pool: newPool(o.MaxRecord),
+		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree,
+		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{},
+	}
+	for _, g := range o.Include {
+		ps, err := compile(g)
+		errs = append(errs, err)
+		for _, p := range ps {
+			t.root(p)
+		}
+	}
+	for _, g := range o.Exclude {
+		errs = append(errs, checkExclude(g))
+	}
+	for _, p := range o.Positions {
+		t.load(p)
+	}
+	for _, r := range o.Reread {
+		t.again = append(t.again, &rereading{Range: r, fd: -1, at: r.From})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// newID returns a random number that is not zero.
+func newID() uint64 {
+	var b [8]byte
+	for {
+		rand.Read(b[:])
+		if id := binary.BigEndian.Uint64(b[:]); id != 0 {
+			return id
+		}
+	}
+}
+
+// Run sends what the files have and get until ctx ends, or with
+// [Options.Once] until they are read. It closes out and returns nil. A chunk
+// that was not taken when ctx ends is not sent; its bytes stay in their file.
+// Run is called once.
+func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
+	defer close(out)
+	defer t.close()
+	if !t.o.Once {
+		t.watch = newWatch(t.log)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var c *record.Chunk // read and not taken yet
+	for {
+		t.clock(time.Now())
+		t.turn()
+		if c == nil {
+			c = t.next()
+		}
+		t.publish()
+		if c == nil && t.o.Once {
+			return nil
+		}
+		var send chan<- *record.Chunk
+		if c != nil {
+			send = out
+		}
+		timer.Reset(t.wait())
+		select {
+		case send <- c:
+			c = nil
+		case <-timer.C:
+		case <-t.watch.woken():
+			t.clock(time.Now())
+			t.hints()
+		case <-ctx.Done():
+			if c != nil {
+				c.Release()
+			}
+			return nil
+		}
+	}
+}
+
+// clock sets what this turn takes for the time.
+func (t *Tailer) clock(now time.Time) { t.now, t.wall = now.Sub(t.born), now }
+
+// turn does what is due: a round, or looks and listings that cannot wait for it.
+func (t *Tailer) turn() {
+	switch {
+	case t.now >= t.nextRound:
+		t.nextRound = t.now + t.o.Poll
+		t.round()
+	case t.now >= t.nextHot:
+		t.lookHot()
+	}
+}
+
+// wait returns how long there is nothing to do.
+func (t *Tailer) wait() time.Duration { return max(0, min(t.nextRound, t.nextHot)-t.now) }
+
+// round scans, looks at every file and settles what a scan alone can tell.
+func (t *Tailer) round() {
+	if t.now >= t.nextScan {
+		start, opened := time.Now(), t.n.Opened
+		t.scan()
+		t.nextScan = 0
+		if opened == t.n.Opened { // opening files is no cost of each scan
+			t.nextScan = t.now + scanShare*time.Since(start)
+		}
+		if !t.started {
+			t.started = true
+			t.afterFirstScan()
+		}
+	}
+	for i := len(t.files) - 1; i >= 0; i-- {
+		t.look(t.files[i])
+	}
+	t.lookHot()
+	t.seek()
+	t.settleWanted()
+	t.settleGone()
+	t.hold()
+	if t.now >= t.nextLong {
+		t.nextLong = t.now + 10*time.Second
+		t.revisit()
+		t.forget()
+	}
+	t.news()
+	t.count()
+}
+
+// lookHot looks at the busy files and lists the directories that are due.
+func (t *Tailer) lookHot() {
+	t.nextHot = t.now + time.Hour
+	for i := len(t.hot) - 1; i >= 0; i-- {
+		f := t.hot[i]
+		if f.due <= t.now {
+			t.look(f)
+		}
+		if f.queued || f.every >= t.o.Poll || f.fd < 0 {
+			f.hot = false
+			t.hot[i] = t.hot[len(t.hot)-1]
+			t.hot[len(t.hot)-1] = nil
+			t.hot = t.hot[:len(t.hot)-1]
+			continue
+		}
+		t.nextHot = min(t.nextHot, f.due)
+	}
+	late := t.late
+	t.late = t.late[:0]
+	for _, d := range late {
+		d.late = false
+		t.relist(d)
+	}
+}
+
+// next returns the next chunk, nil if there is nothing to send. Ranges to read
+// again take turns with the files.
+func (t *Tailer) next() *record.Chunk {
+	if n := len(t.outbox); n > 0 {
+		c := t.outbox[0]
+		t.outbox[0] = nil
+		t.outbox = t.outbox[1:]
+		return c
+	}
+	if c := t.reread(); c != nil {
+		return c
+	}
+	for f := t.queue.pop(); f != nil; f = t.queue.pop() {
+		if f.copyOf != nil {
+			continue // looked at until it is known what it is
+		}
+		if c := t.read(f); c != nil {
+			t.n.Records += int64(len(c.Records))
+			t.n.Bytes += c.End - c.Offset
+			return c
+		}
+		if len(t.outbox) > 0 {
+			return t.next()
+		}
+	}
+	return nil
+}
+
+// afterFirstScan has the files looked for that the patterns did not show: they
+// were rotated, moved or deleted while nobody looked.
+func (t *Tailer) afterFirstScan() {
+	for _, fs := range t.unbound {
+		for _, f := range fs {
+			if f.pos.Closed == 0 {
+				t.want(f)
+			}
+		}
+	}
+}
+
+func (t *Tailer) close() {
+	for _, f := range t.files {
+		t.shut(f)
+	}
+	for _, r := range t.again {
+		r.close()
+	}
+	t.watch.close()
+	t.publish()
+}
+
+// A fifo is a queue of files.
+type fifo struct {
+	files []*file
+	head  int
+}
+
+func (q *fifo) push(f *file) {
+	if q.head > len(q.files)/2 {
+		n := copy(q.files, q.files[q.head:])
+		clear(q.files[n:])
+		q.files, q.head = q.files[:n], 0
+	}
+	f.queued = true
+	q.files = append(q.files, f)
+}
+
+func (q *fifo) empty() bool { return q.head == len(q.files) }
+
+func (q *fifo) pop() *file {
+	if q.empty() {
+		return nil
+	}
+	f := q.files[q.head]
+	q.files[q.head] = nil
+	q.head++
+	f.queued = false
+	return f
+}

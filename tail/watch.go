@@ -1,0 +1,165 @@
+package tail
+
+import (
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+)
+
+const (
+	mostHints  = 1024             // names kept until the loop takes them
+	noisyHints = 100              // hints in noisyFor after which polling is cheaper
+	noisyFor   = time.Second      // …
+	noisyWait  = 10 * time.Second // before a noisy directory is watched again
+	retryWatch = 10 * time.Minute // before watching is tried again where it failed
+)
+
+// A watch collects hints from the system. It never waits for the tailer: its
+// goroutine takes events and keeps names; directories are added and removed by
+// the tailer alone. A nil watch gives no hints.
+type watch struct {
+	log   *zap.Logger
+	w     *fsnotify.Watcher
+	wake  chan struct{} // capacity 1
+	done  chan struct{}
+	retry time.Duration // no directory is added before
+
+	mu    sync.Mutex
+	names map[string]bool // guarded by mu: whether only what is in the file changed
+	lost  bool            // guarded by mu: some names were not kept
+	errs  int64           // guarded by mu
+}
+
+// newWatch returns nil, after saying so, where the system has no watches left.
+func newWatch(log *zap.Logger) *watch {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		log.Warn("files are not watched, polling only", zap.Error(err))
+		return nil
+	}
+	h := &watch{log: log, w: w, wake: make(chan struct{}, 1), done: make(chan struct{}), names: map[string]bool{}}
+	go h.collect()
+	return h
+}
+
+// collect ends when close is called.
+func (h *watch) collect() {
+	defer close(h.done)
+	for {
+		select {
+		case ev, ok := <-h.w.Events:
+			if !ok {
+				return
+			}
+			if ev.Op == fsnotify.Chmod {
+				continue
+			}
+			h.mu.Lock()
+			switch written, known := h.names[ev.Name]; {
+			case known || len(h.names) < mostHints:
+				h.names[ev.Name] = ev.Op == fsnotify.Write && (written || !known)
+			default:
+				h.lost = true
+			}
+			h.mu.Unlock()
+		case err, ok := <-h.w.Errors:
+			if !ok {
+				return
+			}
+			h.mu.Lock()
+			h.errs++
+			h.lost = h.lost || errors.Is(err, fsnotify.ErrEventOverflow)
+			h.mu.Unlock()
+		}
+		select {
+		case h.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// woken returns a channel that has a value when there are hints.
+func (h *watch) woken() <-chan struct{} {
+	if h == nil {
+		return nil
+	}
+	return h.wake
+}
+
+func (h *watch) close() {
+	if h == nil {
+		return
+	}
+	h.w.Close()
+	<-h.done
+}
+
+// take returns the hints so far, and whether there were more.
+func (h *watch) take() (names map[string]bool, lost bool, errs int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	names, lost, errs = h.names, h.lost, h.errs
+	h.names, h.lost, h.errs = map[string]bool{}, false, 0
+	return names, lost, errs
+}
+
+// hints does at once what polling would do later.
+func (t *Tailer) hints() {
+	names, lost, errs := t.watch.take()
+	t.n.WatchErrors += errs
+	if lost {
+		t.nextRound, t.nextScan = 0, 0
+		return
+	}
+	for name, written := range names {
+		d := t.dirs[filepath.Dir(name)]
+		if d == nil {
+			continue
+		}
+		if d.events++; d.events > noisyHints {
+			t.unwatchDir(d)
+			d.noisy = t.now
+			continue
+		}
+		e := d.names[filepath.Base(name)]
+		switch {
+		case e == nil || e.file == nil || !written:
+			t.relist(d)
+		case !e.file.queued:
+			t.look(e.file)
+		}
+	}
+}
+
+// watchDir watches a directory that was just listed, unless it gives so many
+// hints that polling is cheaper.
+func (t *Tailer) watchDir(d *dir) {
+	h := t.watch
+	if d.watched && t.now >= d.since+noisyFor {
+		d.events, d.since = 0, t.now
+	}
+	if d.watched && t.scans%verifyEach != 0 {
+		return // else it may be another directory of that name by now
+	}
+	if h == nil || t.now < h.retry || d.noisy > 0 && t.now < d.noisy+noisyWait {
+		return
+	}
+	if err := h.w.Add(d.path); err != nil {
+		t.n.WatchErrors++
+		h.retry = t.now + retryWatch
+		h.log.Warn("directory is not watched, polling only", zap.String("path", d.path), zap.Error(err))
+		return
+	}
+	d.watched, d.events, d.since = true, 0, t.now
+}
+
+func (t *Tailer) unwatchDir(d *dir) {
+	if d.watched && t.watch != nil {
+		t.watch.w.Remove(d.path) // an error says that it is not watched
+	}
+	d.watched = false
+}
