@@ -31,8 +31,9 @@ func (d *decoder) check(c *Config) {
 	if len(c.Streams) == 0 && d.tree["stream"] == nil {
 		d.fault("", "add a [[stream]]", "nothing to follow: there is no [[stream]]")
 	}
+	own := ownFiles(c)
 	for i, s := range c.Streams {
-		d.checkStream(index("stream", i), s, c)
+		d.checkStream(index("stream", i), s, c, own)
 	}
 	d.checkTogether(c)
 }
@@ -123,7 +124,7 @@ func inside(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 
-func (d *decoder) checkStream(at string, s Stream, c *Config) {
+func (d *decoder) checkStream(at string, s Stream, c *Config, own []ownFile) {
 	if s.Name != "" {
 		d.checkName(join(at, "name"), s.Name)
 	}
@@ -139,7 +140,7 @@ func (d *decoder) checkStream(at string, s Stream, c *Config) {
 		d.checkPattern(index(join(at, "exclude"), i), p, true)
 	}
 	d.checkTags(join(at, "tags"), s.Tags)
-	d.checkOwnFiles(at, s, c)
+	d.checkOwnFiles(at, s, own)
 	if s.Heartbeat > 5*time.Minute {
 		d.warn(join(at, "heartbeat"), "", "a reader takes a stream for dead after 15m without an envelope")
 	}
@@ -194,38 +195,47 @@ func (d *decoder) checkTags(at string, tags map[string]string) {
 	}
 }
 
-// checkOwnFiles refuses a stream that would follow what the agent writes:
-// each batch would make the next one.
-func (d *decoder) checkOwnFiles(at string, s Stream, c *Config) {
-	type own struct{ what, dir, file string }
-	var all []own
+// An ownFile is one that the agent writes or holds secrets in.
+type ownFile struct{ what, dir, path string }
+
+// ownFiles returns one file of each kind, as a pattern would meet it.
+func ownFiles(c *Config) (all []ownFile) {
+	add := func(what, dir, file string) {
+		if dir != "" {
+			all = append(all, ownFile{what, dir, path.Join(dir, file)})
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
-		for _, t := range c.Streams {
-			all = append(all, own{"the path of sink " + name, c.Sinks[name].Path, t.Name + "/20060102T150405Z-1.se1"})
+		for _, s := range c.Streams {
+			add("the path of sink "+name, c.Sinks[name].Path, s.Name+"/20060102T150405Z-1.se1")
 		}
 	}
 	for _, file := range []string{"identity.key", "signing.key", "lock"} {
-		all = append(all, own{"agent.state_dir", c.Agent.StateDir, file})
+		add("agent.state_dir", c.Agent.StateDir, file)
 	}
-	for _, t := range c.Streams {
+	for _, s := range c.Streams {
 		for _, file := range []string{"1.seg", "2.new", "shipped", "rejected/1.se1"} {
-			all = append(all, own{"agent.state_dir", c.Agent.StateDir, "streams/" + t.Name + "/" + file})
+			add("agent.state_dir", c.Agent.StateDir, "streams/"+s.Name+"/"+file)
 		}
 	}
-	all = slices.DeleteFunc(all, func(o own) bool { return o.dir == "" })
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		if file := c.Keys[name].File; file != "" {
-			all = append(all, own{"the keyring of key " + name, path.Dir(file), path.Base(file)})
+			add("the keyring of key "+name, path.Dir(file), path.Base(file))
 		}
 	}
+	return all
+}
+
+// checkOwnFiles refuses a stream that would follow what the agent writes:
+// each batch would make the next one.
+func (d *decoder) checkOwnFiles(at string, s Stream, own []ownFile) {
 	for i, p := range s.Include {
 		if !filepath.IsAbs(p) || !doublestar.ValidatePattern(p) {
 			continue
 		}
-		for _, o := range all {
-			file := path.Join(o.dir, o.file)
-			excluded := slices.ContainsFunc(s.Exclude, func(x string) bool { return match(x, file) })
-			if match(p, file) && !excluded {
+		for _, o := range own {
+			excluded := func(x string) bool { return match(x, o.path) }
+			if match(p, o.path) && !slices.ContainsFunc(s.Exclude, excluded) {
 				d.fault(index(join(at, "include"), i), "exclude "+o.dir+"/**, or move it",
 					"would follow the agent's own files: %s, %s", o.what, o.dir)
 				break

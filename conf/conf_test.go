@@ -233,8 +233,8 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	var faults conf.Faults
-	if _, err := conf.Load(big); !errors.As(err, &faults) || len(faults) != 1 || faults[0].Problem != "longer than 1MiB" {
-		t.Errorf("got %v, want longer than 1MiB", err)
+	if _, err := conf.Load(big); !errors.As(err, &faults) || len(faults) != 1 || faults[0].Problem != "longer than 256KiB" {
+		t.Errorf("got %v, want longer than 256KiB", err)
 	}
 }
 

@@ -33,7 +33,9 @@ func (d *decoder) decode(c *Config) {
 // fault reports what is wrong at path, or at the nearest table around it that
 // the file has.
 func (d *decoder) fault(path, fix, problem string, args ...any) {
-	d.faults = append(d.faults, d.at(path, fix, problem, args...))
+	if len(d.faults) < maxFaults {
+		d.faults = append(d.faults, d.at(path, fix, problem, args...))
+	}
 }
 
 func (d *decoder) warn(path, fix, problem string, args ...any) {
@@ -105,7 +107,7 @@ func (d *decoder) table(path string, from map[string]any, to reflect.Value) {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(from)) {
-		if !known[key] {
+		if !known[key] && len(d.faults) < maxFaults {
 			d.fault(join(path, key), unknownFix(key, known), "unknown key")
 		}
 	}

@@ -50,6 +50,10 @@ func join(path, key string) string {
 // index appends the index of an array's element to a path.
 func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
+// maxDepth of keys and arrays is beyond that of any configuration; what lies
+// deeper is found on the line around it.
+const maxDepth = 16
+
 type locator struct {
 	s      string
 	i      int // next byte
@@ -68,7 +72,7 @@ func (l *locator) mark(path string, line int) {
 // its last element.
 func (l *locator) resolve(key []string) string {
 	path := ""
-	for i, k := range key {
+	for i, k := range key[:min(len(key), maxDepth)] {
 		path = join(path, k)
 		if n := l.tables[path]; n > 0 && i < len(key)-1 {
 			path = index(path, n-1)
@@ -110,7 +114,8 @@ func (l *locator) space(lines bool) {
 // pair reads key = value.
 func (l *locator) pair(prefix string) {
 	line, path, start := l.line, prefix, l.i
-	for _, k := range l.key() {
+	key := l.key()
+	for _, k := range key[:min(len(key), maxDepth)] {
 		path = join(path, k)
 		l.mark(path, line)
 	}
@@ -200,9 +205,12 @@ func (l *locator) value(path string) {
 			if l.i >= len(l.s) || l.eat("]") {
 				return
 			}
-			start := l.i
-			l.mark(index(path, n), l.line)
-			l.value(index(path, n))
+			start, inner := l.i, path
+			if strings.Count(path, "[") < maxDepth {
+				inner = index(path, n)
+				l.mark(inner, l.line)
+			}
+			l.value(inner)
 			l.space(true)
 			l.eat(",")
 			if l.i == start {

@@ -14,7 +14,10 @@ import (
 )
 
 // MaxFile is the longest configuration file that is read.
-const MaxFile = 1 << 20
+const MaxFile = 256 << 10
+
+// maxFaults are told at once; a file with more is no configuration.
+const maxFaults = 1000
 
 // A Fault is one thing wrong with the file, or worth a warning.
 type Fault struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // unknownFix says what an unknown key may have been meant as.
@@ -44,7 +45,7 @@ func secretive(key string) bool {
 func homesOf(key string) []string { return allKeys()[key] }
 
 // allKeys returns every key below the top, and its tables as they are written.
-func allKeys() map[string][]string {
+var allKeys = sync.OnceValue(func() map[string][]string {
 	homes := make(map[string][]string)
 	var walk func(table string, t reflect.Type)
 	walk = func(table string, t reflect.Type) {
@@ -70,7 +71,7 @@ func allKeys() map[string][]string {
 	}
 	walk("", reflect.TypeFor[Config]())
 	return homes
-}
+})
 
 // nearest returns the one of the words that s is likely a slip of, or "".
 func nearest(s string, words []string) string {
