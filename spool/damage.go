@@ -1,0 +1,164 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"sealtail/internal/durable"
+)
+
+// A Damage is bytes of a segment that do not verify, though they were durable
+// once.
+type Damage struct {
+	Segment  uint32
+	From, To int64  // bytes of the segment; both 0: all of it is missing
+	File     string // a copy of these bytes; "" if there is none
+	Shipped  bool   // all of it was acknowledged: nothing is lost but the copy here
+	Known    bool   // an earlier Open found it and told the State
+}
+
+// String says which bytes these are.
+func (d Damage) String() string {
+	if d.From == 0 && d.To == 0 {
+		return fmt.Sprintf("segment %d is missing", d.Segment)
+	}
+	return fmt.Sprintf("segment %d, bytes %d to %d", d.Segment, d.From, d.To)
+}
+
+// A ledgerEntry is damage that a State was told of. The snapshot beside the
+// ledger accounts for it.
+type ledgerEntry struct {
+	id uint32
+	span
+}
+
+const ledgerEntryLen = 20
+
+// appendLedger encodes what a first frame holds before its snapshot.
+func appendLedger(b []byte, l []ledgerEntry) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(l)))
+	for _, e := range l {
+		b = binary.BigEndian.AppendUint32(b, e.id)
+		b = binary.BigEndian.AppendUint64(b, uint64(e.from))
+		b = binary.BigEndian.AppendUint64(b, uint64(e.to))
+	}
+	return b
+}
+
+// parseLedger divides what a first frame holds into ledger and snapshot.
+func parseLedger(b []byte) (l []ledgerEntry, snapshot []byte, ok bool) {
+	if len(b) < 4 {
+		return nil, nil, false
+	}
+	n := int64(binary.BigEndian.Uint32(b))
+	if b = b[4:]; int64(len(b)) < n*ledgerEntryLen {
+		return nil, nil, false
+	}
+	for range n {
+		e := ledgerEntry{
+			id:   binary.BigEndian.Uint32(b),
+			span: span{int64(binary.BigEndian.Uint64(b[4:])), int64(binary.BigEndian.Uint64(b[12:]))},
+		}
+		l = append(l, e)
+		b = b[ledgerEntryLen:]
+	}
+	return l, b, true
+}
+
+// damage notes bad bytes of segment id, read from f, sets them aside, and tells
+// the State if it does not know and they matter.
+func (p *opening) damage(f durable.File, id uint32, sp span) {
+	s := p.s
+	d := Damage{
+		Segment: id, From: sp.from, To: sp.to,
+		Shipped: s.shipped.covers(id, sp.to),
+		Known: slices.ContainsFunc(p.known, func(e ledgerEntry) bool {
+			return e.id == id && e.from <= sp.from && sp.to <= e.to
+		}),
+	}
+	seg := s.find(id)
+	if seg != nil {
+		seg.bad = append(seg.bad, sp)
+		var err error
+		if d.File, err = s.setAside(f, id, sp); err != nil {
+			seg.loose = true
+			s.log.Warn("damaged bytes stay where they are", zap.String("dir", s.dir), zap.Stringer("damage", d), zap.Error(err))
+		}
+	}
+	s.damages = append(s.damages, d)
+	s.ledger = append(s.ledger, ledgerEntry{id, sp})
+	switch {
+	case d.Known:
+	case d.Shipped:
+		p.quiet = d.String()
+	default:
+		if seg != nil {
+			seg.fresh = true
+		}
+		p.quiet = ""
+		p.st.Gap(d.String())
+	}
+}
+
+// find returns the segment id, or nil.
+func (s *Spool) find(id uint32) *segment {
+	for _, seg := range s.segs {
+		if seg.id == id {
+			return seg
+		}
+	}
+	return nil
+}
+
+// setAside copies damaged bytes to a file of their own, durably, and returns
+// its name. Bytes that the disk does not give are zeros there.
+func (s *Spool) setAside(f durable.File, id uint32, sp span) (string, error) {
+	dir := filepath.Join(s.dir, damagedDir)
+	name := filepath.Join(dir, fmt.Sprintf("%08d-%d-%d", id, sp.from, sp.to))
+	if _, err := s.fs.Stat(name); err == nil {
+		return name, nil // by an earlier Open
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := durable.MkdirAll(s.fs, dir, 0o700); err != nil {
+		return "", err
+	}
+	tmp := name + ".tmp"
+	out, err := s.fs.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return "", err
+	}
+	info, err := f.Stat()
+	w := window{f: f, limit: sp.to}
+	if err == nil {
+		w.limit = min(sp.to, max(info.Size(), sp.from)) // what a file lost at its end has no bytes to keep
+	}
+	for off := sp.from; off < w.limit && err == nil; {
+		var b []byte
+		if b, err = w.from(off, 1); err == nil {
+			_, err = out.Write(b)
+			off += int64(len(b))
+		}
+	}
+	if err == nil {
+		err = out.Sync()
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = s.fs.Rename(tmp, name)
+	}
+	if err != nil {
+		_ = s.fs.Remove(tmp) // the first error counts
+		return "", err
+	}
+	return name, s.fs.SyncDir(dir)
+}
