@@ -40,12 +40,21 @@ func (t *Tailer) SetFree(share float64) {
 	t.free = func(int) (float64, bool) { return share, true }
 }
 
+// A Part is a record being cut.
+type Part struct{ p cut }
+
+func NewPart() *Part { return new(Part) }
+
 // Split cuts lines at most max bytes long, limit bytes of them.
-func Split(b []byte, max, limit int, final bool) (recs []record.Record, n int, full bool) {
-	var part cut
-	c := cutter{max: max, id: func() uint64 { return 7 }}
-	return c.split(nil, b, 0, &part, limit, final)
+func (p *Part) Split(b []byte, at int64, max, limit int) (recs []record.Record, n int, full bool) {
+	return cutter{max: max, id: newID}.split(nil, b, at, &p.p, limit, false)
 }
 
-// Expand and Match test patterns.
+// Split cuts lines at most max bytes long, limit bytes of them.
+func Split(b []byte, max, limit int, final bool) (recs []record.Record, n int, full bool) {
+	var p cut
+	return cutter{max: max, id: newID}.split(nil, b, 0, &p, limit, final)
+}
+
+// Expand tests the braces of patterns.
 func Expand(glob string) []string { return expand(glob) }

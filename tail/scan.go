@@ -216,7 +216,7 @@ func (t *Tailer) list(path string, each func(fd int, name []byte, ino uint64, ki
 func (t *Tailer) name(d *dir, fd int, name []byte, ino uint64, kind uint8, verify bool) {
 	if e := d.names[string(name)]; e != nil {
 		e.gen = d.gen
-		if kind != unix.DT_REG || e.kind != kind || e.ino != ino || e.file == nil || verify {
+		if kind != unix.DT_REG || e.kind != kind || e.ino != ino || e.file == nil || e.file.at == nil || verify {
 			t.enter(d, fd, string(name), e, ino, kind)
 		}
 		return

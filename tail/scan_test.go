@@ -1,0 +1,348 @@
+package tail_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"sealtail/record"
+	"sealtail/tail"
+)
+
+func TestPatterns(t *testing.T) {
+	tree := []string{"a.log", "b.txt", "d/a.log", "d/e/a.log", "d/e/f/a.log", "x/a.log", "x/e/b.log", "x y/[1].log", ".hidden/a.log"}
+	for i, tt := range []struct {
+		include, exclude []string
+		want             string
+	}{
+		{[]string{"*.log"}, nil, "a.log"},
+		{[]string{"a.log"}, nil, "a.log"},
+		{[]string{"*"}, nil, "a.log b.txt"},
+		{[]string{"**/*.log"}, nil, ".hidden/a.log a.log d/a.log d/e/a.log d/e/f/a.log x y/[1].log x/a.log x/e/b.log"},
+		{[]string{"**"}, []string{"**/*.log"}, "b.txt"},
+		{[]string{"d/**"}, nil, "d/a.log d/e/a.log d/e/f/a.log"},
+		{[]string{"d/**/a.log"}, nil, "d/a.log d/e/a.log d/e/f/a.log"},
+		{[]string{"*/e/*.log"}, nil, "d/e/a.log x/e/b.log"},
+		{[]string{"**/e/**/a.log"}, nil, "d/e/a.log d/e/f/a.log"},
+		{[]string{"{d/e,x}/*.log"}, nil, "d/e/a.log x/a.log"},
+		{[]string{"{a.log,x/{a,e/b}.log}"}, nil, "a.log x/a.log x/e/b.log"},
+		{[]string{"[a-c].*"}, nil, "a.log b.txt"},
+		{[]string{`x y/\[1\].log`}, nil, "x y/[1].log"},
+		{[]string{"d/a.log", "d/*.log", "**/d/a.log"}, nil, "d/a.log"},
+		{[]string{"**/*.log"}, []string{"**/d/**", "**/.*/**"}, "a.log x y/[1].log x/a.log x/e/b.log"},
+		{[]string{"**/*.log"}, []string{"**/e/*", "**/[[]*"}, ".hidden/a.log a.log d/a.log d/e/f/a.log x/a.log"},
+	} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			b := newBench(t, tt.include...)
+			b.o.Exclude = tt.exclude
+			for _, p := range tree {
+				b.write(p, p+"\n")
+			}
+			b.step(0)
+			b.step(second)
+			slices.Sort(b.files)
+			if got := strings.Join(b.files, " "); got != tt.want {
+				t.Errorf("%q but %q: got %s, want %s", tt.include, tt.exclude, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestOptions(t *testing.T) {
+	good := tail.Options{Include: []string{"/x/*.log"}, Key: []byte("k")}
+	if _, err := tail.New(good); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*tail.Options){
+		"no include pattern":         func(o *tail.Options) { o.Include = nil },
+		"not an absolute path":       func(o *tail.Options) { o.Include = []string{"x/*.log"} },
+		"syntax error in pattern":    func(o *tail.Options) { o.Include = []string{"/x/[.log"} },
+		"neither with / nor with **": func(o *tail.Options) { o.Exclude = []string{"*.gz"} },
+		"no key":                     func(o *tail.Options) { o.Key = nil },
+		"max record":                 func(o *tail.Options) { o.MaxRecord = record.MaxChunkBytes + 1 },
+		"poll":                       func(o *tail.Options) { o.Poll = 2 * second },
+		"max open":                   func(o *tail.Options) { o.MaxOpen = -1 },
+	} {
+		o := good
+		change(&o)
+		if _, err := tail.New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// A file that is empty when the stream begins at the end is read from its
+// first line; so is one that comes later.
+func TestH23_EmptyAtEnds(t *testing.T) {
+	b := newBench(t)
+	b.write("empty.log", "")
+	b.write("old.log", "old\n")
+	b.write("long.log", numbered("x", 0, 100))
+	b.write("unfinished.log", "old\nbeg")
+	b.start()
+	ends, err := b.tail.Ends(t.Context())
+	b.do(err)
+	if len(ends) != 4 {
+		t.Fatalf("ends: got %d, want 4", len(ends))
+	}
+	b.commit(&record.Chunk{Moved: ends})
+	write := func() {
+		b.write("empty.log", "first\n")
+		b.write("old.log", "new\n")
+		b.write("long.log", "new\n")
+		b.write("unfinished.log", "un\n")
+		b.write("later.log", "all\n")
+	}
+	write()
+	b.step(0)
+	b.wantSet("all", "begun", "first", "new", "new")
+	b.start()
+	b.step(0)
+	b.want()
+	b.wantLosses()
+}
+
+// One (dev, ino) is read once, by whatever names; loops of links end.
+func TestH36_ManyNames(t *testing.T) {
+	b := newBench(t, "**/*.log")
+	b.write("a.log", "one\n")
+	b.write("d/b.log", "two\n")
+	b.do(os.Link(b.path("a.log"), b.path("hard.log")))
+	b.do(os.Symlink("a.log", b.path("soft.log")))
+	b.do(os.Symlink("..", b.path("d/up")))
+	b.do(os.Symlink(".", b.path("d/self")))
+	b.do(os.Symlink(b.path("d"), b.path("again")))
+	b.do(os.Symlink("loop.log", b.path("loop.log")))
+	b.do(os.Symlink("nowhere", b.path("dangling.log")))
+	b.step(0)
+	b.wantSet("one", "two")
+	b.remove("a.log") // not the file: it has another name
+	b.write("hard.log", "three\n")
+	b.step(second)
+	b.want("three")
+	b.step(40 * second)
+	b.write("hard.log", "four\n")
+	b.step(second)
+	b.want("four")
+	if p := b.position("hard.log"); p.Deleted {
+		t.Errorf("position: %+v", p)
+	}
+}
+
+// The target of a link is another file: the old one is read to its end.
+func TestH37_LinkSwapped(t *testing.T) {
+	b := newBench(t, "links/*.log")
+	b.do(os.Mkdir(b.path("links"), 0o755))
+	b.write("pods/0.log", "one\n")
+	b.do(os.Symlink("../pods/0.log", b.path("links/c.log")))
+	b.step(0)
+	b.write("pods/0.log", "two\n")
+	b.rename("pods/0.log", "pods/0.log.old")
+	b.write("pods/0.log", "three\n")
+	b.step(second)
+	b.wantSet("one", "three", "two")
+	b.write("pods/1.log", "four\n")
+	b.do(os.Symlink("../pods/1.log", b.path("links/new")))
+	b.rename("links/new", "links/c.log")
+	b.write("pods/0.log", "late\n")
+	b.step(second)
+	b.wantSet("four", "late")
+	// Rotated while down, out of the target's directory's pattern.
+	b.stop()
+	b.write("pods/1.log", "five\n")
+	b.rename("pods/1.log", "pods/1.log.old")
+	b.write("pods/1.log", "six\n")
+	b.step(0)
+	b.step(second)
+	b.wantSet("five", "six")
+}
+
+func TestH38_ReadableLater(t *testing.T) {
+	asUser(t)
+	core, logs := observer.New(zap.WarnLevel)
+	b := newBench(t)
+	b.o.Log = zap.New(core)
+	b.write("a.log", "one\n")
+	b.do(os.Chmod(b.path("a.log"), 0))
+	for range 10 {
+		b.step(second)
+	}
+	b.want()
+	if logs.Len() != 1 {
+		t.Errorf("told %d times, want once", logs.Len())
+	}
+	if n := b.tail.Stats().OpenErrors; n < 2 || n > 5 {
+		t.Errorf("tried %d times", n)
+	}
+	b.do(os.Chmod(b.path("a.log"), 0o644))
+	b.step(30 * second)
+	b.want("one")
+}
+
+// The directory, or those above it, are made later, and removed and made again.
+func TestH39_DirectoryLater(t *testing.T) {
+	b := newBench(t, "x/y/*.log", "z/**/*.log")
+	b.step(0)
+	b.write("x/y/a.log", "one\n")
+	b.write("z/a/b/c/a.log", "two\n")
+	b.step(second)
+	b.wantSet("one", "two")
+	b.do(os.RemoveAll(b.path("x")))
+	b.do(os.RemoveAll(b.path("z/a")))
+	b.step(second)
+	b.write("x/y/a.log", "three\n")
+	b.write("z/a/a.log", "four\n")
+	b.step(second)
+	b.wantSet("four", "three")
+	b.wantLosses()
+}
+
+func TestH40_NoRegularFile(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	b := newBench(t)
+	b.o.Log = zap.New(core)
+	b.do(syscall.Mkfifo(b.path("fifo.log"), 0o644))
+	b.do(os.Mkdir(b.path("dir.log"), 0o755))
+	b.do(os.Symlink("/dev/zero", b.path("zero.log")))
+	b.do(os.Symlink("fifo.log", b.path("link.log")))
+	b.write("a.log", "one\n")
+	for range 5 {
+		b.step(second)
+	}
+	b.want("one")
+	if logs.Len() != 3 {
+		t.Errorf("told %d times, want 3: %v", logs.Len(), logs.All())
+	}
+	// A file that becomes a FIFO, and the other way round.
+	b.remove("a.log")
+	b.do(syscall.Mkfifo(b.path("a.log"), 0o644))
+	b.step(second)
+	b.remove("fifo.log")
+	b.write("fifo.log", "two\n")
+	b.step(40 * second)
+	b.want("two")
+}
+
+// More files than descriptors: all are read in turn, and only those that are
+// read to their end are closed.
+func TestH44_MoreFilesThanDescriptors(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 10
+	var want []string
+	for i := range 100 {
+		b.write(fmt.Sprintf("%d.log", i), fmt.Sprintf("%d\n", i))
+		want = append(want, fmt.Sprint(i))
+	}
+	b.start()
+	for range 30 {
+		b.step(second)
+		if n := b.tail.Stats().Open; n > 10 {
+			t.Fatalf("open: %d", n)
+		}
+	}
+	b.wantSet(want...)
+	// A closed file that grows is opened again, at its position.
+	want = nil
+	for i := range 100 {
+		b.write(fmt.Sprintf("%d.log", i), fmt.Sprintf("more %d\n", i))
+		want = append(want, fmt.Sprintf("more %d", i))
+	}
+	for range 30 {
+		b.step(second)
+	}
+	b.wantSet(want...)
+	// One that grows, and is rotated before anyone looks.
+	want = nil
+	for i := range 100 {
+		b.write(fmt.Sprintf("%d.log", i), fmt.Sprintf("last %d\n", i))
+		b.rename(fmt.Sprintf("%d.log", i), fmt.Sprintf("%d.log.1", i))
+		want = append(want, fmt.Sprintf("last %d", i))
+	}
+	for range 40 {
+		b.step(10 * second)
+	}
+	b.wantSet(want...)
+	b.wantLosses()
+}
+
+// A name that the configuration no longer means is not followed, except for
+// what was there at the start.
+func TestNoLongerMeant(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.write("b.log", "one\n")
+	b.step(0)
+	b.lines = nil
+	b.stop()
+	b.o.Exclude = []string{"**/b.log"}
+	b.write("b.log", "two\n")
+	b.step(0)
+	b.want("two")
+	for range 31 {
+		b.write("b.log", "busy\n")
+		b.step(second)
+	}
+	b.lines = nil
+	b.write("b.log", "out\n")
+	b.step(20 * second)
+	b.want()
+	b.start()
+	b.step(0)
+	b.step(90000 * second)
+	b.step(20 * second)
+	b.want()
+	b.o.Exclude = nil
+	b.start()
+	b.step(0)
+	if n := len(b.lines); n == 0 || b.lines[n-1] != "out" {
+		t.Errorf("got %q, want what was written meanwhile", b.lines)
+	}
+	b.wantLosses()
+}
+
+// What damaged sealed bytes had is sent again, without a position.
+func TestReread(t *testing.T) {
+	b := newBench(t)
+	text := numbered("a", 0, 100)
+	b.write("a.log", text)
+	b.write("gone.log", text)
+	b.step(0)
+	b.lines = nil
+	p, gone := b.position("a.log"), b.position("gone.log")
+	b.rename("a.log", "a.log.1")
+	b.write("a.log", "new\n")
+	b.remove("gone.log")
+	b.stop()
+	n := int64(len(text) / 100)
+	b.o.Reread = []record.Range{{File: p, From: 10 * n, To: 20 * n}, {File: gone, From: 0, To: n}, {File: p, From: 99 * n, To: 110 * n}}
+	b.start()
+	var moved int
+	for range 3 {
+		for _, c := range b.tail.Step(second) {
+			if len(c.Records) > 0 && string(c.Records[0].Content) != "new" {
+				moved += len(c.Moved)
+			}
+			b.take(c)
+		}
+	}
+	b.wantSet(append(lines(numbered("a", 10, 20)), append(lines(numbered("a", 99, 100)), "new")...)...)
+	if moved != 0 {
+		t.Errorf("positions moved: %d", moved)
+	}
+	got := b.losses()
+	slices.Sort(got)
+	if want := []string{
+		fmt.Sprintf("a.log %d-%d spool damaged", 100*n, 110*n), fmt.Sprintf("gone.log 0-%d spool damaged", n),
+	}; !slices.Equal(got, want) {
+		t.Errorf("losses: got %q, want %q", got, want)
+	}
+	if s := b.tail.Stats(); s.Again != 11*n {
+		t.Errorf("again: got %d, want %d", s.Again, 11*n)
+	}
+}
