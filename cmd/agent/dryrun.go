@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+
+	"sealtail/conf"
+	"sealtail/pipeline"
+	"sealtail/record"
+	"sealtail/seal"
+	"sealtail/tail"
+)
+
+// dryRun takes the real line over the real files to their ends, under real
+// data keys and a host identity of its own, with a spool that counts and
+// forgets: no lock, no state, nothing shipped.
+func dryRun(ctx context.Context, cfg *conf.Config, show bool, log *zap.Logger, stdout io.Writer) error {
+	signing, err := seal.NewIdentity()
+	if err != nil {
+		return err
+	}
+	keys, err := openKeys(cfg, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	life := new(stages)
+	for use, k := range keys {
+		life.run(use.String(), stop, func() error { return k.Run(ctx) })
+	}
+	for _, s := range cfg.Streams {
+		if err := dryLine(ctx, cfg, s, signing, keys[keysOf(s)], show, log, stdout); err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+	}
+	stop()
+	for use := range keys {
+		life.wait(use.String())
+	}
+	return life.err
+}
+
+func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal.Identity, keys *seal.Keys, show bool, log *zap.Logger, stdout io.Writer) error {
+	sealer, err := newChain(s, cfg.Agent, signing, keys, nil)
+	if err != nil {
+		return err
+	}
+	var spool forgetful
+	sampler := &sampler{Sealer: chain{sealer}, most: 3}
+	p, err := newPipeline(cfg, s, sampler, &spool, pipeline.Options{Log: log})
+	if err != nil {
+		return err
+	}
+	t, err := newTailer(s, tail.Options{Key: make([]byte, 32), Once: true, Log: log})
+	if err != nil {
+		return err
+	}
+	chunks := make(chan *record.Chunk, 2)
+	both := new(stages)
+	both.run("tail", func() {}, func() error { return t.Run(ctx, chunks) })
+	both.run("pipeline", func() {}, func() error { return p.Run(ctx, chunks) })
+	both.wait("pipeline", "tail")
+	if both.err != nil {
+		return both.err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("stopped before the files' end: %w", err)
+	}
+
+	n := p.Stats()
+	fmt.Fprintf(stdout, "stream %s: %s under key %s to sink %s\n", s.Name, s.Suite, s.Key, s.Sink)
+	fmt.Fprintf(stdout, "  files    %d matched\n", t.Stats().Files)
+	fmt.Fprintf(stdout, "  records  %d in %d bytes\n", n.Records, n.Raw)
+	fmt.Fprintf(stdout, "  batches  %d of %d bytes sealed", n.Batches, n.Sealed)
+	if n.Content > 0 {
+		fmt.Fprintf(stdout, " (compressed %.1f : 1)", float64(n.Raw)/float64(n.Content))
+	}
+	fmt.Fprintln(stdout)
+	for _, r := range sampler.records {
+		fmt.Fprintf(stdout, "  sample   %s\n", shown(r, show))
+	}
+	return nil
+}
+
+// shown is a record as it may be printed: as it is only if that was asked
+// for, else its shape: letters as x, digits as 0.
+func shown(content []byte, show bool) string {
+	const most = 160
+	s := strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError || unicode.IsControl(r):
+			return '.'
+		case show:
+			return r
+		case unicode.IsLetter(r):
+			return 'x'
+		case unicode.IsDigit(r):
+			return '0'
+		}
+		return r
+	}, string(content))
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return s
+}
+
+// forgetful is a spool that commits nothing.
+type forgetful struct{}
+
+func (forgetful) Append(context.Context, []byte, []record.Position) error { return nil }
+
+// A sampler keeps the first records that pass on their way to be sealed.
+type sampler struct {
+	pipeline.Sealer
+	most    int
+	records [][]byte
+}
+
+func (s *sampler) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, pipeline.Wait, error) {
+	if len(s.records) < s.most {
+		list, err := seal.Decompress(codec, content)
+		if err != nil {
+			return nil, pipeline.Wait{}, err
+		}
+		groups, err := record.Decode(list)
+		if err != nil {
+			return nil, pipeline.Wait{}, err
+		}
+		for _, g := range groups {
+			for _, l := range g.Logs {
+				if content, ok := l.Get(record.FieldRecord); ok && len(s.records) < s.most {
+					s.records = append(s.records, append([]byte(nil), content...))
+				}
+			}
+		}
+	}
+	return s.Sealer.Seal(ctx, kind, first, last, codec, content)
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"sealtail/conf"
+	"sealtail/internal/durable"
+	"sealtail/seal"
+	"sealtail/seal/keyring"
+	"sealtail/spool"
+)
+
+func runCommand(args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("run", flag.ContinueOnError)
+	load := configFlag(fs)
+	dry := fs.Bool("dry-run", false, "read to the files' end, ship nothing, write nothing")
+	show := fs.Bool("show", false, "with --dry-run: print sample records as they are")
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *show && !*dry {
+		return usageError("run: --show goes with --dry-run")
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	log := newLog(stderr)
+	for _, w := range cfg.Warnings {
+		log.Warn("config", zap.String("warning", w.Error()), zap.String("hint", w.Fix))
+	}
+	if err := seal.SelfTest(); err != nil {
+		return fmt.Errorf("self-test: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if *dry {
+		return dryRun(ctx, cfg, *show, log, stdout)
+	}
+	return runAgent(ctx, cfg, log)
+}
+
+// newLog writes a line an entry: time, level, message, fields as JSON.
+func newLog(w io.Writer) *zap.Logger {
+	e := zap.NewProductionEncoderConfig()
+	e.EncodeTime = zapcore.RFC3339TimeEncoder
+	e.EncodeDuration = zapcore.StringDurationEncoder
+	e.EncodeLevel = zapcore.CapitalLevelEncoder
+	e.ConsoleSeparator = " "
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(e), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
+}
+
+// runAgent runs every stream's line until ctx ends or one fails for good.
+func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
+	lock, err := lockState(cfg.Agent.StateDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	id, err := openIdentity(cfg.Agent.StateDir)
+	if err != nil {
+		return err
+	}
+	if id.replaced {
+		log.Warn("this state is from another machine: new signing keys and new streams begin; what is spooled ships as it is")
+	}
+	keys, err := openKeys(cfg, log)
+	if err != nil {
+		return err
+	}
+	var lines []*line
+	for _, s := range cfg.Streams {
+		l, err := openLine(cfg, s, id, keys[keysOf(s)], log)
+		if errors.Is(err, spool.ErrNewer) || errors.Is(err, errStateVersion) {
+			return &failure{exitConfig, fmt.Errorf("stream %s: %w", s.Name, err), "run the newer sealtail that wrote this state directory"}
+		}
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+		lines = append(lines, l)
+	}
+
+	// Data keys outlive the lines: a stop still seals what was read.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	alive, wipe := context.WithCancel(context.WithoutCancel(ctx))
+	defer wipe()
+	life := new(stages)
+	for use, k := range keys {
+		life.run(use.String(), stop, func() error { return k.Run(alive) })
+	}
+	all := new(stages)
+	began := time.Now()
+	for _, l := range lines {
+		all.run("stream "+l.stream.Name, stop, func() error { return l.run(ctx) })
+	}
+	log.Info("started", zap.String("version", version()), zap.String("config", cfg.Digest),
+		zap.String("host", cfg.Agent.Host), zap.Int("streams", len(lines)))
+	for _, l := range lines {
+		all.wait("stream " + l.stream.Name)
+		l.tell()
+	}
+	wipe()
+	for use := range keys {
+		life.wait(use.String())
+	}
+	log.Info("stopped", zap.Duration("after", time.Since(began).Round(time.Second)))
+	return errors.Join(all.err, life.err)
+}
+
+// tell logs what went through the line.
+func (l *line) tell() {
+	p, s := l.pipeline.Stats(), l.spool.Stats()
+	l.log.Info("stream stopped", zap.Int64("records", p.Records), zap.Int64("raw_bytes", p.Raw),
+		zap.Int64("batches", p.Batches), zap.Int64("sealed_bytes", p.Sealed),
+		zap.Int64("unshipped_bytes", s.PendingBytes))
+}
+
+// A keyUse is what one data key serves: streams share it only if they have
+// key, sink and suite in common.
+type keyUse struct{ key, sink, suite string }
+
+func keysOf(s conf.Stream) keyUse { return keyUse{s.Key, s.Sink, s.Suite} }
+
+func (u keyUse) String() string { return "key " + u.key + " for " + u.sink + " " + u.suite }
+
+// openKeys builds the data keys that the streams need.
+func openKeys(cfg *conf.Config, log *zap.Logger) (map[keyUse]*seal.Keys, error) {
+	keys := make(map[keyUse]*seal.Keys)
+	for _, s := range cfg.Streams {
+		use := keysOf(s)
+		if keys[use] != nil {
+			continue
+		}
+		suite, err := seal.ParseSuite(s.Suite)
+		if err != nil {
+			return nil, err
+		}
+		header, err := envelopeContext()
+		if err != nil {
+			return nil, err
+		}
+		k := cfg.Keys[s.Key]
+		log := log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
+		keys[use] = seal.NewKeys(keyOptions(k, log), openKeyring(k, log), suite, header)
+	}
+	return keys, nil
+}
+
+// openKeyring never fails: what is wrong with the file now may be mended
+// while the agent waits.
+func openKeyring(k conf.Key, log *zap.Logger) seal.KMS {
+	ring := keyring.Open(k.File)
+	if opens, err := ring.Opens(); err == nil && opens {
+		log.Warn("the keyring can open what it seals: whoever takes over this host can read what it shipped", zap.String("file", k.File))
+	}
+	return ring
+}
+
+func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
+	o := seal.KeyOptions{
+		Refresh: k.Refresh, Rotate: k.Rotate, HardAge: k.HardAge, Grace: k.Grace,
+		Confirm: k.Confirm, CallTimeout: k.CallTimeout, RetryMax: k.RetryMax, RetryRevoked: k.RetryRevoked,
+		MaxBatches: k.DEKMaxBatches, MaxBytes: int64(k.DEKMaxBytes), Log: log,
+	}
+	if o.Grace == 0 {
+		o.Grace = -1 // strict
+	}
+	return o
+}
+
+// lockState makes the state directory and keeps other agents out of it.
+func lockState(dir string) (io.Closer, error) {
+	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
+		return nil, hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
+	}
+	lock, err := durable.Lock(filepath.Join(dir, lockFile))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, hinted(fmt.Errorf("state directory %s: %w", dir, err), "another sealtail runs with it: stop that one, or give this one its own agent.state_dir")
+	}
+	return lock, err
+}
