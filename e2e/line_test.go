@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ func TestEveryLineOnce(t *testing.T) {
 			r.until("all to be opened", func() bool { return len(r.open()) >= l.total() })
 			r.stop()
 			l.check(t, r.open())
-			if out := r.run("sealtail-reader", "verify", "--dir", r.path("sealed"), "--signers", r.signers()); !strings.Contains(out, "anchored") {
+			if out := r.run("sealtail-reader", "verify", "--dir", r.path("sealed"), "--signers", r.path("signers")); !strings.Contains(out, "anchored") {
 				t.Errorf("verify says %q, want anchored", out)
 			}
 		})
@@ -199,13 +200,9 @@ func TestStartAtEnd(t *testing.T) {
 	for _, o := range r.open() {
 		got = append(got, o.text(t))
 	}
-	for _, want := range []string{"appended", "first line of a new file", "while down", "born while down"} {
-		if strings.Count(strings.Join(got, "\n"), want) != 1 {
-			t.Errorf("got %q, want %q once", got, want)
-		}
-	}
-	if len(got) != 4 {
-		t.Errorf("got %q, want 4 lines", got)
+	slices.Sort(got)
+	if want := []string{"appended", "born while down", "first line of a new file", "while down"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -64,7 +64,7 @@ func newLog(w io.Writer) *zap.Logger {
 
 // runAgent runs every stream's line until ctx ends or one fails for good.
 func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
-	lock, err := lockState(cfg.Agent.StateDir)
+	lock, err := lockState(ctx, cfg.Agent.StateDir)
 	if err != nil {
 		return err
 	}
@@ -181,14 +181,20 @@ func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 	return o
 }
 
-// lockState makes the state directory and keeps other agents out of it.
-func lockState(dir string) (io.Closer, error) {
+// lockState makes the state directory and keeps other agents out of it. It
+// waits a second for who holds the lock for a moment, as sealtail identity.
+func lockState(ctx context.Context, dir string) (io.Closer, error) {
 	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
 		return nil, hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
 	}
-	lock, err := durable.Lock(filepath.Join(dir, lockFile))
-	if errors.Is(err, durable.ErrLocked) {
-		return nil, hinted(fmt.Errorf("state directory %s: %w", dir, err), "another sealtail runs with it: stop that one, or give this one its own agent.state_dir")
+	for try := 0; ; try++ {
+		lock, err := durable.Lock(filepath.Join(dir, lockFile))
+		if !errors.Is(err, durable.ErrLocked) {
+			return lock, err
+		}
+		if try == 10 || ctx.Err() != nil {
+			return nil, hinted(fmt.Errorf("state directory %s: %w", dir, err), "another sealtail runs with it: stop that one, or give this one its own agent.state_dir")
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return lock, err
 }
