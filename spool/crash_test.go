@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -135,6 +136,40 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	}
 }
 
+// handOut takes what is served before Recover. Being handed out, it may be on
+// its way: it must never be gone again.
+func handOut(r *rig) error {
+	var served [][]byte
+	for {
+		envs, _, err := r.Next(once, 1<<20)
+		if errors.Is(err, context.Canceled) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		served = append(served, envs...)
+	}
+	if len(served) == 0 {
+		return nil
+	}
+	n := 0 // entries up to the last one served
+	for i, e := range r.entries {
+		if e.env != nil && bytes.Equal(e.env, served[len(served)-1]) {
+			n = i + 1
+		}
+	}
+	all := r.envs(n)
+	for i, env := range served {
+		if j := len(all) - len(served) + i; j < 0 || !bytes.Equal(env, all[j]) {
+			return fmt.Errorf("envelope %d of %d served before Recover is not the one that was appended", i, len(served))
+		}
+	}
+	r.committed = max(r.committed, n)
+	r.taken = len(served)
+	return nil
+}
+
 // again opens the spool on f with a crash at each operation, and then to the end.
 func again(t *testing.T, where string, f *crashfs.FS, m *model) (opens int) {
 	t.Helper()
@@ -142,6 +177,9 @@ func again(t *testing.T, where string, f *crashfs.FS, m *model) (opens int) {
 		g, mm := f.Clone(), m.clone()
 		g.CrashAt(n)
 		r, err := open(g, small, mm, 30)
+		if err == nil {
+			err = handOut(r)
+		}
 		if err == nil {
 			err = r.recover()
 		}

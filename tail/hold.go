@@ -215,57 +215,69 @@ func (t *Tailer) news() {
 	}
 }
 
-// seek looks for the files of wanted positions in the directories where they
-// were last: a rotated file that the patterns do not match is known by its
-// inode, a copy by its content.
+// seek looks for the files of wanted positions in all directories that are
+// known, and in those where they were last: a rotated file that the patterns do
+// not match is known by its inode, a copy beside it by its content.
 func (t *Tailer) seek() {
-	byDir := map[string][]*file{}
+	dirs := map[string][]string{} // → beginnings of the names that copies have
+	inos := map[uint64]bool{}
+	add := func(dir string) {
+		if _, known := dirs[dir]; !known {
+			dirs[dir] = nil
+		}
+	}
+	var fs []*file
 	for _, f := range t.wanted {
 		if f.sought {
 			continue
 		}
 		f.sought = true
-		dir := filepath.Dir(f.pos.Path)
-		byDir[dir] = append(byDir[dir], f)
-		if p, err := filepath.EvalSymlinks(f.pos.Path); err == nil && filepath.Dir(p) != dir {
-			byDir[filepath.Dir(p)] = append(byDir[filepath.Dir(p)], f)
+		fs = append(fs, f)
+		inos[f.pos.Ino] = true
+		dir, base := filepath.Split(f.pos.Path)
+		dir = filepath.Clean(dir)
+		stems := dirs[dir]
+		if stem := strings.TrimSuffix(base, filepath.Ext(base)); stem != "" {
+			base = stem
+		}
+		if f.pos.Offset >= printBytes && !slices.Contains(stems, base) {
+			stems = append(stems, base)
+		}
+		dirs[dir] = stems
+		if p, err := filepath.EvalSymlinks(f.pos.Path); err == nil {
+			add(filepath.Dir(p))
 		}
 	}
-	for dir, fs := range byDir {
-		t.seekIn(dir, fs)
+	if len(fs) == 0 {
+		return
+	}
+	for dir := range t.dirs {
+		add(dir)
+	}
+	for dir, stems := range dirs {
+		if err := t.seekIn(dir, inos, stems); err != nil && !gone(err) {
+			for _, f := range fs {
+				// Nothing is said of those that were here.
+				f.sought = f.sought && filepath.Dir(f.pos.Path) != dir
+			}
+		}
 	}
 }
 
-// seekIn looks for wanted files in one directory.
-func (t *Tailer) seekIn(dir string, fs []*file) {
-	const mostCopies = 64 // positions that are compared by content
-	byIno := map[uint64]bool{}
-	var stems []string
-	for _, f := range fs {
-		byIno[f.pos.Ino] = true
-		if f.pos.Offset >= printBytes && len(stems) < mostCopies {
-			base := filepath.Base(f.pos.Path)
-			if stem := strings.TrimSuffix(base, filepath.Ext(base)); stem != "" {
-				base = stem
-			}
-			stems = append(stems, base)
-		}
-	}
-	err := t.list(dir, func(_ int, name []byte, ino uint64, kind uint8) {
+// seekIn tries the files of one directory that have a wanted inode, or a name
+// that a copy may have.
+func (t *Tailer) seekIn(dir string, inos map[uint64]bool, stems []string) error {
+	const mostCopies = 64
+	stems = stems[:min(len(stems), mostCopies)]
+	return t.list(dir, func(_ int, name []byte, ino uint64, kind uint8) {
 		if kind != unix.DT_REG && kind != unix.DT_UNKNOWN {
 			return
 		}
 		n := string(name)
-		if !byIno[ino] && !slices.ContainsFunc(stems, func(s string) bool { return strings.HasPrefix(n, s) }) {
-			return
+		if inos[ino] || slices.ContainsFunc(stems, func(s string) bool { return strings.HasPrefix(n, s) }) {
+			t.tryWanted(filepath.Join(dir, n))
 		}
-		t.tryWanted(filepath.Join(dir, n))
 	})
-	if err != nil && !gone(err) {
-		for _, f := range fs {
-			f.sought = false // nothing is said of them
-		}
-	}
 }
 
 // tryWanted opens a file and binds the wanted position that it agrees with. A

@@ -102,12 +102,15 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	f = &file{pos: record.Position{ID: newID(), Path: path}, fd: -1}
 	t.bind(f, fd, st)
 	f.stop = st.Size
-	if anew {
-		t.tell(f) // else the next start would count it again
+	if t.o.Once {
+		return f
 	}
-	if !t.o.Once {
-		t.suspect(f, st)
+	if anew || st.Size == 0 {
+		// Else the next start would count it as replaced once more, or not
+		// find it after a rotation.
+		t.tell(f)
 	}
+	t.suspect(f, st)
 	return f
 }
 
@@ -164,6 +167,9 @@ func (t *Tailer) copyOfWanted(fd int, st *unix.Stat_t) *file {
 // bind joins a position with its open file.
 func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	t.takeUnbound(f)
+	if f.told && (f.pos.Closed != 0 || f.pos.Deleted || f.pos.Ino != st.Ino) {
+		t.tell(f)
+	}
 	f.pos.Dev, f.pos.Ino = st.Dev, st.Ino
 	f.pos.Closed, f.pos.Deleted = 0, false
 	f.ahead, f.every = chunkBytes, 4*minLook

@@ -46,7 +46,7 @@ agent = { state_dir = %q, host = "h" }
 key.k = { provider = "keyring", file = %q }
 sink.s = { type = "dir", path = %q }
 stream = [{ name = "s", include = [%q], suite = %q, key = "k", sink = "s" }]
-`, state, ring, filepath.Join(state, "sealed"), log, suite), os.LookupEnv)
+`, state, ring, state+".sealed", log, suite), os.LookupEnv)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -54,6 +54,7 @@ stream = [{ name = "s", include = [%q], suite = %q, key = "k", sink = "s" }]
 				takeAll(b, cfg, int64(len(raw)))
 				cpu += cpuTime(b) - before
 				os.RemoveAll(state)
+				os.RemoveAll(state + ".sealed")
 				n++
 			}
 			b.ReportMetric(cpu.Seconds()/float64(n)/(float64(len(raw))/1e9), "cpu-s/GB")

@@ -175,8 +175,10 @@ func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 		Confirm: k.Confirm, CallTimeout: k.CallTimeout, RetryMax: k.RetryMax, RetryRevoked: k.RetryRevoked,
 		MaxBatches: k.DEKMaxBatches, MaxBytes: int64(k.DEKMaxBytes), Log: log,
 	}
-	if o.Grace == 0 {
-		o.Grace = -1 // strict
+	for _, d := range []*time.Duration{&o.Grace, &o.Confirm} {
+		if *d == 0 {
+			*d = -1 // none; 0 would be the default
+		}
 	}
 	return o
 }
