@@ -1,0 +1,206 @@
+package tail_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sealtail/record"
+	"sealtail/tail"
+)
+
+// A running is a running tailer and its channel.
+type running struct {
+	*bench
+	running *tail.Tailer
+	out     chan *record.Chunk
+	stop    func() error
+}
+
+func (b *bench) run(buffered int) *running {
+	b.t.Helper()
+	b.o.Positions = b.pos.All()
+	t, err := tail.New(b.o)
+	b.do(err)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	r := &running{bench: b, out: make(chan *record.Chunk, buffered)}
+	done := make(chan error, 1)
+	go func() { done <- t.Run(ctx, r.out) }()
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		for range r.out {
+		}
+		return <-done
+	})
+	b.t.Cleanup(func() { r.stop() })
+	b.tail = nil
+	r.running = t
+	return r
+}
+
+// until takes chunks until there are n lines more.
+func (r *running) until(n int) {
+	r.t.Helper()
+	late := time.After(20 * time.Second)
+	for len(r.lines) < n {
+		select {
+		case c, ok := <-r.out:
+			if !ok {
+				r.t.Fatalf("closed after %d lines, want %d", len(r.lines), n)
+			}
+			r.take(c)
+		case <-late:
+			r.t.Fatalf("%d lines after 20 s, want %d: %+v", len(r.lines), n, r.running.Stats())
+		}
+	}
+}
+
+func TestRun(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	r := b.run(0)
+	r.until(1)
+	b.write("a.log", "two\n")
+	b.write("b.log", "three\n")
+	r.until(3)
+	b.do(r.stop())
+	b.wantSet("one", "three", "two")
+	r = b.run(1)
+	b.write("b.log", "four\n")
+	r.until(1)
+	b.do(r.stop())
+	b.want("four")
+}
+
+// With Once the lines there are come, then out is closed.
+func TestOnce(t *testing.T) {
+	b := newBench(t)
+	b.o.Once = true
+	b.write("a.log", numbered("a", 0, 20000)+"unfinished")
+	b.write("b.log", "")
+	b.copy("a.log", "copy.log")
+	r := b.run(0)
+	for c := range r.out {
+		b.take(c)
+	}
+	b.do(r.stop())
+	want := append(lines(numbered("a", 0, 20000)), lines(numbered("a", 0, 20000))...)
+	b.wantSet(want...)
+}
+
+// While nobody takes chunks, files that come and go are opened and held.
+func TestH43_BlockedStillDiscovers(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	var want []string
+	for i := range 10 {
+		name := fmt.Sprintf("%d.log", i)
+		b.write(name, fmt.Sprintf("%d\n", i))
+		b.tail.Round(second)
+		b.remove(name)
+		want = append(want, fmt.Sprint(i))
+	}
+	b.step(second)
+	b.wantSet(want...)
+	b.wantLosses()
+}
+
+// The watcher is added to and removed from while it has events, in a directory
+// that is noisy, comes and goes: the loop goes on, and polling finds all.
+func TestH41_WatcherUnderFire(t *testing.T) {
+	b := newBench(t, "**/*.log")
+	b.o.Poll = 10 * time.Millisecond
+	r := b.run(0)
+	var wg sync.WaitGroup
+	const writers, rounds = 4, 200
+	for w := range writers {
+		wg.Go(func() {
+			for i := range rounds {
+				dir := b.path(fmt.Sprintf("d%d", w))
+				if err := os.MkdirAll(dir+"/sub", 0o755); err != nil {
+					t.Error(err)
+				}
+				name := fmt.Sprintf("%s/sub/%d.log", dir, i)
+				for range 20 {
+					f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					fmt.Fprintf(f, "%d\n", i)
+					f.Close()
+				}
+				os.Rename(dir+"/sub", fmt.Sprintf("%s/sub%d", dir, i))
+			}
+		})
+	}
+	r.until(writers * rounds * 20)
+	wg.Wait()
+	b.do(r.stop())
+}
+
+// A new file is read long before the next poll.
+func TestHintShortensWait(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "x\n")
+	r := b.run(0)
+	r.until(1)
+	fast := 0
+	for i := range 5 {
+		start := time.Now()
+		b.write(fmt.Sprintf("%d.log", i), "x\n")
+		r.until(i + 2)
+		if time.Since(start) < 400*time.Millisecond {
+			fast++
+		}
+	}
+	if fast < 4 {
+		t.Errorf("%d of 5 files were read fast", fast)
+	}
+}
+
+// A file that grows at full speed does not starve others: one chunk a turn.
+func TestFairness(t *testing.T) {
+	b := newBench(t)
+	b.write("big.log", strings.Repeat("a line of the big file\n", 500_000))
+	for i := range 50 {
+		b.write(fmt.Sprintf("small%d.log", i), "small\n")
+	}
+	b.start()
+	b.tail.Round(0)
+	seen := 0
+	for range 60 {
+		c := b.tail.Next()
+		if c == nil {
+			t.Fatal("nothing more")
+		}
+		if n := c.End - c.Offset; n > 256<<10 || len(c.Records) > record.MaxChunkRecords {
+			t.Errorf("chunk of %d bytes, %d records", n, len(c.Records))
+		}
+		if string(c.Records[0].Content) == "small" {
+			seen++
+		}
+		c.Release()
+	}
+	if seen != 50 {
+		t.Errorf("small files after 60 chunks: got %d, want 50", seen)
+	}
+}
+
+// Stats add up.
+func TestStats(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\ntwo\nthr")
+	b.write("b.log", "")
+	b.step(0)
+	b.step(second)
+	s := b.tail.Stats()
+	want := tail.Stats{Files: 2, Open: 2, Opened: 2, Bytes: 8, Records: 2, Lag: 3, Scans: 2}
+	if s != want {
+		t.Errorf("got %+v, want %+v", s, want)
+	}
+}
