@@ -1,0 +1,117 @@
+package reader
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"sealtail/seal"
+)
+
+// A pool holds the key sections met, by data key: an envelope that lost its
+// own opens with another's.
+type pool map[[16]byte]*dataKey
+
+// A dataKey is what is known of one data key.
+type dataKey struct {
+	sections []*section // distinct ones, in the order in which they were met
+	dek      []byte     // nil: not unwrapped yet
+	by       *section   // that it was unwrapped from
+}
+
+// A section is a key section. Sections are not signed: anybody may have
+// written them.
+type section struct {
+	recipients []seal.Recipient // nil: one too many to be kept
+	from       origin
+	tried      bool
+	err        error // of unwrapping, once tried
+}
+
+type origin uint8
+
+const (
+	fromEnvelope origin = 1
+	fromKeyFile  origin = 2
+)
+
+// maxSections bounds the key sections kept, and so the unwraps tried, of one
+// data key. Agents write one.
+const maxSections = 16
+
+var errTooManySections = errors.New("too many different key sections of one data key")
+
+// add takes a key section in and returns the kept one that it equals.
+func (p pool) add(id [16]byte, rs []seal.Recipient, from origin) *section {
+	k := p[id]
+	if k == nil {
+		k = new(dataKey)
+		p[id] = k
+	}
+	for _, s := range k.sections {
+		if slices.EqualFunc(s.recipients, rs, sameRecipient) {
+			return s
+		}
+	}
+	if len(k.sections) >= maxSections {
+		return &section{from: from, tried: true, err: errTooManySections}
+	}
+	s := &section{from: from}
+	for _, r := range rs {
+		s.recipients = append(s.recipients, seal.Recipient{Type: r.Type, KeyID: bytes.Clone(r.KeyID), Wrapped: bytes.Clone(r.Wrapped)})
+	}
+	k.sections = append(k.sections, s)
+	return s
+}
+
+func sameRecipient(a, b seal.Recipient) bool {
+	return a.Type == b.Type && bytes.Equal(a.KeyID, b.KeyID) && bytes.Equal(a.Wrapped, b.Wrapped)
+}
+
+// unwrap returns the data key that h names, and the section it was unwrapped
+// from: the envelope's own if that does, else the first that does. Each
+// section is tried once, whatever comes of it.
+func (p pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, own *section) (dek []byte, by *section, err error) {
+	k := p[h.DEKID]
+	if p.try(ctx, us, h, k, own) {
+		return k.dek, own, nil
+	}
+	if k.dek != nil {
+		return k.dek, k.by, nil
+	}
+	err = own.err
+	for _, s := range k.sections {
+		if p.try(ctx, us, h, k, s) {
+			return k.dek, s, nil
+		}
+		if s.from == fromKeyFile && !notMine(s.err) {
+			err = s.err // what the user gave just for this says more
+		}
+	}
+	return nil, nil, err
+}
+
+func (p pool) try(ctx context.Context, us []seal.Unwrapper, h *seal.Header, k *dataKey, s *section) bool {
+	if !s.tried {
+		var dek []byte
+		dek, s.err = seal.Unwrap(ctx, h, s.recipients, us...)
+		if ctx.Err() != nil {
+			return false
+		}
+		s.tried = true
+		if s.err == nil && k.dek == nil {
+			k.dek, k.by = dek, s
+		} else {
+			clear(dek)
+		}
+	}
+	return s.err == nil
+}
+
+// notMine reports whether err of seal.Unwrap says no more than that no key at
+// hand is named: it joins what unwrappers said to its own.
+func notMine(err error) bool {
+	joined, ok := err.(interface{ Unwrap() []error })
+	return err == nil || ok && len(joined.Unwrap()) == 1
+}
