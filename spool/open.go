@@ -159,27 +159,12 @@ func (p *opening) tidy() error {
 		if err != nil {
 			return err
 		}
-		if slot := s.freeSlot(); slot >= 0 && info.Size() == s.o.SegmentBytes {
-			// A disk that was full may be full still: keep the room.
-			if err := s.fs.Rename(name, s.spareName(slot)); err == nil {
-				s.spares[slot] = true
-				continue
-			}
-		}
-		if err := s.remove(name); err != nil {
+		// A disk that was full may be full still: keep the room.
+		if err := s.giveUp(name, info.Size()); err != nil {
 			return err
 		}
 	}
 	return s.fs.SyncDir(s.dir)
-}
-
-// remove unlinks name, unless there is no room even for that; then it stays.
-func (s *Spool) remove(name string) error {
-	err := s.fs.Remove(name)
-	if errors.Is(err, fs.ErrNotExist) || durable.NoRoom(err) {
-		return nil
-	}
-	return err
 }
 
 // readLedger takes the ledger from the newest first frame that verifies.

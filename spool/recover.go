@@ -93,6 +93,11 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 	}
 	if err != nil {
 		f.Close()
+		if durable.NoRoom(err) {
+			if gerr := s.giveUp(f.Name(), size); gerr != nil {
+				err = gerr
+			}
+		}
 		return s.short(err)
 	}
 	name := segName(s.dir, h.id, segSuffix)
@@ -166,6 +171,11 @@ func (s *Spool) newFile(id uint32, born int64, reserve int) (f durable.File, siz
 	}
 	if err != nil {
 		f.Close()
+		if durable.NoRoom(err) {
+			if gerr := s.giveUp(name, size); gerr != nil {
+				err = gerr
+			}
+		}
 		return nil, 0, err
 	}
 	return f, size, nil

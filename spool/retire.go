@@ -21,8 +21,7 @@ func (s *Spool) spareName(i int) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%d.spare", i))
 }
 
-// freeSlot returns the number of a spare that there is not, or -1. Open's
-// goroutine calls it, or s.mu is held.
+// freeSlot returns the number of a spare that there is not, or -1. s.mu is held.
 func (s *Spool) freeSlot() int {
 	for i, is := range s.spares {
 		if !is {
@@ -53,6 +52,34 @@ func (s *Spool) takeSpare(name string, reserve int) error {
 	err := s.fs.Rename(s.spareName(slot), name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // somebody took the room; there may be other
+	}
+	return err
+}
+
+// giveUp makes a spare of a file that did not become a segment, or removes it.
+func (s *Spool) giveUp(name string, size int64) error {
+	s.retiring.Lock()
+	defer s.retiring.Unlock()
+	s.mu.Lock()
+	slot := s.freeSlot()
+	s.mu.Unlock()
+	if slot < 0 || size != s.o.SegmentBytes {
+		return s.remove(name)
+	}
+	if err := s.fs.Rename(name, s.spareName(slot)); err != nil {
+		return s.remove(name)
+	}
+	s.mu.Lock()
+	s.spares[slot] = true
+	s.mu.Unlock()
+	return nil
+}
+
+// remove unlinks name, unless there is no room even for that; then it stays.
+func (s *Spool) remove(name string) error {
+	err := s.fs.Remove(name)
+	if errors.Is(err, fs.ErrNotExist) || durable.NoRoom(err) {
+		return nil
 	}
 	return err
 }

@@ -47,7 +47,8 @@ type FS interface {
 	MkdirAll(dir string, perm fs.FileMode) error
 	// Stat describes what a name leads to.
 	Stat(name string) (fs.FileInfo, error)
-	// SyncDir makes the names in a directory durable.
+	// SyncDir makes the names in a directory durable. Its error is an
+	// [fs.PathError] whose Op is "sync".
 	SyncDir(dir string) error
 	// Free tells how many bytes an unprivileged process may still write to the
 	// file system that holds dir, and how large that file system is.
@@ -65,10 +66,12 @@ type File interface {
 	// the system where it can. It returns the bytes written; short of all of
 	// them, an error.
 	WritevAt(off int64, bufs ...[]byte) (int64, error)
-	// Sync makes content, size and metadata durable.
+	// Sync makes content, size and metadata durable. Its error is an
+	// [fs.PathError] whose Op is "sync".
 	Sync() error
 	// SyncData makes content durable, and of the metadata what is needed to
-	// find it (the size, when it changed).
+	// find it (the size, when it changed). Its error is an [fs.PathError] whose
+	// Op is "sync" or "fdatasync".
 	SyncData() error
 	// Truncate sets the size.
 	Truncate(size int64) error
@@ -82,8 +85,13 @@ type File interface {
 }
 
 // NoRoom reports whether err says that room is short: of disk, quota or
-// descriptors. What failed this way may be tried again later.
+// descriptors. What failed this way may be tried again later. A sync that
+// failed is never such, whatever it says: what it was to write may be lost.
 func NoRoom(err error) bool {
+	var op *fs.PathError
+	if errors.As(err, &op) && (op.Op == "sync" || op.Op == "fdatasync") {
+		return false
+	}
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
 		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
@@ -121,8 +129,9 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 // is durable.
 func MkdirAll(fsys FS, dir string, perm fs.FileMode) error {
 	dir = filepath.Clean(dir)
-	var missing []string
-	for d := dir; ; d = filepath.Dir(d) {
+	var missing []string // from dir upwards
+	d := dir
+	for ; ; d = filepath.Dir(d) {
 		info, err := fsys.Stat(d)
 		if err == nil {
 			if !info.IsDir() {
@@ -130,18 +139,22 @@ func MkdirAll(fsys FS, dir string, perm fs.FileMode) error {
 			}
 			break
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) || d == filepath.Dir(d) {
 			return err
 		}
 		missing = append(missing, d)
-		if d == filepath.Dir(d) {
-			break
+	}
+	// The lowest that exists may be where an earlier call was cut off, its name
+	// not synced yet; above it nothing is, because each is synced before the next
+	// is made. A parent that may not be read is not one that we made it in.
+	if err := fsys.SyncDir(filepath.Dir(d)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("sync directory %s: %w", filepath.Dir(d), err)
+	}
+	for i := len(missing) - 1; i >= 0; i-- {
+		d := missing[i]
+		if err := fsys.MkdirAll(d, perm); err != nil {
+			return err
 		}
-	}
-	if err := fsys.MkdirAll(dir, perm); err != nil {
-		return err
-	}
-	for _, d := range missing {
 		if err := fsys.SyncDir(filepath.Dir(d)); err != nil {
 			return fmt.Errorf("sync directory %s: %w", filepath.Dir(d), err)
 		}

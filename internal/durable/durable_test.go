@@ -138,6 +138,8 @@ func TestNoRoom(t *testing.T) {
 		os.ErrClosed:  false,
 		syscall.EROFS: false,
 		fmt.Errorf("write x: %w", &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}): true,
+		&fs.PathError{Op: "sync", Path: "x", Err: syscall.ENOSPC}:                             false,
+		&fs.PathError{Op: "fdatasync", Path: "x", Err: syscall.EDQUOT}:                        false,
 		syscall.EDQUOT: true,
 		syscall.EMFILE: true,
 		syscall.ENFILE: true,

@@ -166,7 +166,7 @@ func (f *FS) begin(kind, name string) (cut bool, err error) {
 		return false, &fs.PathError{Op: kind, Path: name, Err: ErrPowerCut}
 	}
 	if err != nil {
-		return false, &fs.PathError{Op: kind, Path: name, Err: err}
+		return false, &fs.PathError{Op: opName(kind), Path: name, Err: err}
 	}
 	switch kind {
 	case Open, Read, Stat:
@@ -178,6 +178,14 @@ func (f *FS) begin(kind, name string) (cut bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// opName is what package os calls a kind of operation in its errors.
+func opName(kind string) string {
+	if kind == SyncDir {
+		return "sync"
+	}
+	return kind
 }
 
 // end is the error of an operation that was done.

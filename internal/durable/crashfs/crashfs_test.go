@@ -272,12 +272,28 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-func TestMkdirAllIsDurable(t *testing.T) {
-	fsys := crashfs.New()
-	must(t, durable.MkdirAll(fsys, "/a/b/c", 0o700))
-	for i := range uint64(20) {
-		if info, err := fsys.Survivor(rng(i)).Stat("/a/b/c"); err != nil || !info.IsDir() {
-			t.Fatal(err)
+// TestMkdirAll crashes at every operation of MkdirAll, by a power cut and by the
+// end of the process alone: once a call returned nil, the directory stays.
+func TestMkdirAll(t *testing.T) {
+	for n := 1; ; n++ {
+		fsys := crashfs.New()
+		fsys.CrashAt(n)
+		err := durable.MkdirAll(fsys, "/a/b/c", 0o700)
+		killed := fsys.Clone()
+		for i := range uint64(20) {
+			s := fsys.Survivor(rng(i))
+			if _, serr := s.Stat("/a/b/c"); err == nil && serr != nil {
+				t.Fatal(serr)
+			}
+			must(t, durable.MkdirAll(s, "/a/b/c", 0o700))
+			k := killed.Clone()
+			must(t, durable.MkdirAll(k, "/a/b/c", 0o700))
+			if info, err := k.Survivor(rng(i)).Stat("/a/b/c"); err != nil || !info.IsDir() {
+				t.Fatalf("killed at operation %d, made again, then a power cut: %v", n, err)
+			}
+		}
+		if err == nil {
+			return
 		}
 	}
 }
