@@ -205,6 +205,9 @@ func (s *scanner) damaged(why error) (Item, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(s.b[:min(len(s.b), 64)]), []byte(base64Start)) {
 		it.Why = "base64-encoded: decode it first"
 	}
+	if errors.Is(why, seal.ErrForged) {
+		it.Why = "neither signature nor lengths fit"
+	}
 	rest, whole := s.b, s.eof // of the input, if whole
 	for from := 1; ; {
 		i := bytes.Index(s.b[min(from, len(s.b)):], []byte(magicStart))

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sealtail/internal/durable"
+	"sealtail/reader"
+	"sealtail/spool"
+)
+
+// inputs are what a command reads.
+type inputs struct {
+	dirs, spools, files []string
+}
+
+// list collects the values of a flag that may be given several times.
+type list struct{ values *[]string }
+
+func (l list) String() string { return "" }
+
+func (l list) Set(v string) error {
+	if v == "" {
+		return errors.New("is empty")
+	}
+	*l.values = append(*l.values, v)
+	return nil
+}
+
+func (in *inputs) flags(fs *flag.FlagSet) {
+	fs.Var(list{&in.dirs}, "dir", "`DIR` of files *.se1")
+	fs.Var(list{&in.spools}, "spool", "`DIR` of a spool")
+}
+
+// set takes the arguments that are no flags.
+func (in *inputs) set(command string, files []string) error {
+	in.files = files
+	stdin := 0
+	for _, name := range files {
+		if name == "-" {
+			stdin++
+		}
+	}
+	switch {
+	case stdin > 1:
+		return usageError("%s: standard input can be read once", command)
+	case len(in.dirs)+len(in.spools)+len(in.files) == 0:
+		return usageError("%s: which input? give --dir DIR, --spool DIR, a FILE or -", command)
+	}
+	return nil
+}
+
+// An input is one source with its content.
+type input struct {
+	reader.Source
+	in io.Reader
+}
+
+// each hands every input to yield. Where they are to be read again, those that
+// can be read just once are copied to a temporary file without a name: sealed,
+// as they are.
+func (in *inputs) each(ctx context.Context, stdin io.Reader, again bool, yield func(input) error) error {
+	yield = interruptible(ctx, yield)
+	for _, dir := range in.dirs {
+		names, err := sealedFiles(dir)
+		if err != nil {
+			return err
+		}
+		if err := eachFile(names, yield); err != nil {
+			return err
+		}
+	}
+	for _, dir := range in.spools {
+		if err := eachSpool(dir, again, yield); err != nil {
+			return err
+		}
+	}
+	for _, name := range in.files {
+		var err error
+		if name == "-" {
+			err = eachOnce("standard input", again, yield, func(w io.Writer) error { _, err := io.Copy(w, stdin); return err })
+		} else {
+			err = eachFile([]string{name}, yield)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// interruptible makes reads end with ctx.
+func interruptible(ctx context.Context, yield func(input) error) func(input) error {
+	return func(i input) error {
+		in := i.in
+		i.in = readerFunc(func(b []byte) (int, error) {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			return in.Read(b)
+		})
+		return yield(i)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// sealedFiles lists the files *.se1 in dir and below, in the order of their
+// names.
+func sealedFiles(dir string) (names []string, err error) {
+	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(name, ".se1") && !d.IsDir() {
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
+func eachFile(names []string, yield func(input) error) error {
+	for _, name := range names {
+		open := func() (reader.File, error) { return os.Open(name) }
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		err = yield(input{reader.Source{Name: name, Open: open}, f})
+		f.Close() // it was only read
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachSpool reads the spools in dir: dir is one, or their parent, or a state
+// directory. What was parked in them is read too.
+func eachSpool(dir string, again bool, yield func(input) error) error {
+	spools, err := spoolsIn(dir)
+	if err != nil {
+		return err
+	}
+	for _, dir := range spools {
+		err := eachOnce(dir, again, yield, func(w io.Writer) error {
+			return spool.Read(durable.OS, dir, func(env []byte) error { _, err := w.Write(env); return err })
+		})
+		if err != nil {
+			return err
+		}
+		parked, err := sealedFiles(filepath.Join(dir, "rejected"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := eachFile(parked, yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func spoolsIn(dir string) ([]string, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	for _, pattern := range []string{"*.seg", "*/*.seg", "streams/*/*.seg"} {
+		segments, err := filepath.Glob(filepath.Join(escape(dir), pattern))
+		if err != nil {
+			return nil, err
+		}
+		var spools []string
+		for _, s := range segments {
+			if d := filepath.Dir(s); len(spools) == 0 || spools[len(spools)-1] != d {
+				spools = append(spools, d)
+			}
+		}
+		if len(spools) > 0 {
+			return spools, nil
+		}
+	}
+	return nil, hinted(fmt.Errorf("%s: no spool is here", dir), "give a state directory, or one of its streams/NAME")
+}
+
+// escape makes a pattern of a name.
+func escape(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
+// eachOnce hands over what write writes: through a temporary file if it is to
+// be read again.
+func eachOnce(name string, again bool, yield func(input) error, write func(io.Writer) error) error {
+	if !again {
+		r, w := io.Pipe()
+		go func() { w.CloseWithError(write(w)) }() // ends with the reading end
+		err := yield(input{reader.Source{Name: name}, r})
+		r.CloseWithError(io.ErrClosedPipe)
+		return err
+	}
+	f, err := os.CreateTemp("", "sealtail-reader-")
+	if err != nil {
+		return err
+	}
+	// The file lives as long as it is open, which is as long as the program runs.
+	if err := os.Remove(f.Name()); err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		return fmt.Errorf("copy %s: %w", name, err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	open := func() (reader.File, error) { return unclosed{f}, nil }
+	return yield(input{reader.Source{Name: name, Open: open}, f})
+}
+
+// unclosed is a file that stays open.
+type unclosed struct{ io.ReaderAt }
+
+func (unclosed) Close() error { return nil }

@@ -1,0 +1,212 @@
+// Sealtail-reader verifies what sealtail shipped and opens it. Verifying needs
+// no decryption key, only what is said of the signers.
+//
+// What goes wrong is told on standard error as "sealtail-reader: error: …" and
+// "sealtail-reader: hint: …". The exit code is 0 when all is well, 1 when the
+// work failed, 64 when the command line is wrong, and by the gravest finding 3
+// when a stream has gone silent, 4 when something is missing, and 5 when
+// something was tampered with.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+const usage = `Usage: sealtail-reader COMMAND [ARGUMENTS] INPUT...
+
+  open [--format text|json] [--events] [--keyring FILE]... [--sm2-key FILE]...
+        print every record once, in the order of its chain: as text, its bytes
+        and a newline; as json, one object a line. Findings go to standard error
+  verify [--json] [--live]
+        say what is there, what is missing and what was tampered with; needs no
+        key. With --live, a stream that has gone silent makes the exit code 3
+  inspect
+        print the headers and recipients of every envelope; needs no key
+  version
+        print the version
+  help [COMMAND]
+        print this text, or more about a command
+
+INPUT, any number and mix of:
+  --dir DIR     all files *.se1 in DIR and below
+  --spool DIR   the spool of a stream, of a whole state directory, or a part of it
+  FILE          envelopes one after the other, or re-wrapped keys
+  -             the same from standard input
+
+Trust, for open and verify:
+  --signers FILE
+        host keys, as sealtail identity prints them; else the first signer met
+        of each stream is trusted
+  --state FILE
+        remembers the newest envelope and the signer of each stream for the
+        next run, which then tells if they are gone
+
+Exit codes: 0 all is well; 1 failed; 3 a stream is silent (verify --live);
+4 something is missing; 5 tampering; 64 usage. The gravest finding counts.
+`
+
+var help = map[string]string{
+	"open": `Usage: sealtail-reader open [--format text|json] [--events] [--keyring FILE]...
+           [--sm2-key FILE]... [--signers FILE] [--state FILE] INPUT...
+
+Prints every record once: stream by stream, each in the order of its chain.
+Verifies as "verify" does and prints the findings to standard error.
+
+  --format text  the record's bytes and a newline (default)
+  --format json  one object a line: stream, host, path, inode, offset, epoch,
+                 seq, time, tags, and content, or content_base64 where it is
+                 not UTF-8. A record of which pieces are missing has
+                 "incomplete": "start", "end" or "both"
+  --events       print the agent's own events too: in json as objects with
+                 "event" and "fields", in text as lines that begin with
+                 "sealtail-event: "
+  --keyring FILE a keyring that can open: with its symmetric or private keys
+  --sm2-key FILE an SM2 private key, PKCS #8, in PEM or DER
+
+Envelopes whose signature does not fit or whose signer is not trusted are
+reported and never opened. What no key opens is reported; the exit code is then
+at least 1.
+`,
+	"verify": `Usage: sealtail-reader verify [--json] [--live] [--signers FILE] [--state FILE] INPUT...
+
+Prints per stream the contiguous ranges and the findings. Needs no key.
+
+  --json   one object a line
+  --live   exit with 3 where a stream has gone silent or stopped
+
+  exit  findings
+  0     anchored, unanchored-start, duplicate, suite-change, torn
+  3     open-tail, stopped (0 without --live)
+  4     gap, parked
+  5     broken-link, fork, equivocation, forged, unknown-signer, signer-change,
+        rollback, foreign, damaged
+`,
+	"inspect": `Usage: sealtail-reader inspect INPUT...
+
+Prints a block for every envelope and stub: what its header says, its
+recipients, its sizes, and whether its signature fits. Needs no key.
+`,
+}
+
+// Exit codes that are not of findings, as of sysexits.h.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 64
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := dispatch(ctx, os.Args[1:], std{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// std are the standard streams.
+type std struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// dispatch runs one command and returns its exit code.
+func dispatch(ctx context.Context, args []string, s std) int {
+	if len(args) == 0 {
+		return report(s.err, usageError("which command?"))
+	}
+	command, args := args[0], args[1:]
+	code := exitDone
+	var err error
+	switch command {
+	case "open":
+		code, err = openCommand(ctx, args, s)
+	case "verify":
+		code, err = verifyCommand(ctx, args, s)
+	case "inspect":
+		code, err = inspectCommand(ctx, args, s)
+	case "version", "--version":
+		err = versionCommand(args, s.out)
+	case "help", "--help", "-help", "-h":
+		err = helpCommand(args, s.out)
+	default:
+		err = usageError("there is no command %q", command)
+	}
+	if err != nil {
+		return report(s.err, err)
+	}
+	return code
+}
+
+func helpCommand(args []string, out io.Writer) error {
+	text := usage
+	if len(args) > 0 {
+		if text = help[args[0]]; text == "" {
+			return usageError("there is no command %q", args[0])
+		}
+	}
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+// A failure is an error with its exit code and what to do about it.
+type failure struct {
+	code int
+	err  error
+	hint string
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func usageError(format string, args ...any) error {
+	return &failure{exitUsage, fmt.Errorf(format, args...), "see sealtail-reader help"}
+}
+
+// hinted adds to an error what to do about it.
+func hinted(err error, hint string) error { return &failure{exitFailed, err, hint} }
+
+// report tells an error and returns the exit code.
+func report(w io.Writer, err error) int {
+	var f *failure
+	if errors.As(err, &f) {
+		tell(w, "error", f.Error())
+		tell(w, "hint", f.hint)
+		return f.code
+	}
+	tell(w, "error", err.Error())
+	return exitFailed
+}
+
+// tell writes one line; it writes nothing for an empty text.
+func tell(w io.Writer, kind, text string) {
+	if text != "" {
+		fmt.Fprintf(w, "sealtail-reader: %s: %s\n", kind, strings.ReplaceAll(text, "\n", " "))
+	}
+}
+
+// parse reads flags that may stand before, between and behind the other
+// arguments, which it returns. It reports whether help was asked for, and
+// given.
+func parse(fs *flag.FlagSet, args []string, out io.Writer) (rest []string, helped bool, err error) {
+	fs.SetOutput(io.Discard)
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, true, helpCommand([]string{fs.Name()}, out)
+		}
+		if err != nil {
+			return nil, false, usageError("%s: %w", fs.Name(), err)
+		}
+		if fs.NArg() == 0 {
+			return rest, false, nil
+		}
+		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
+	}
+}

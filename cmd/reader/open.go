@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"sealtail/reader"
+	"sealtail/record"
+)
+
+func openCommand(ctx context.Context, args []string, s std) (int, error) {
+	var (
+		in     inputs
+		t      trust
+		k      keys
+		fs     = flag.NewFlagSet("open", flag.ContinueOnError)
+		format = fs.String("format", "text", "text or json")
+		events = fs.Bool("events", false, "print events too")
+	)
+	in.flags(fs)
+	t.flags(fs)
+	k.flags(fs)
+	rest, helped, err := parse(fs, args, s.out)
+	if err != nil || helped {
+		return exitDone, err
+	}
+	if *format != "text" && *format != "json" {
+		return 0, usageError("open: format %q is not known: there are text and json", *format)
+	}
+	if err := in.set("open", rest); err != nil {
+		return 0, err
+	}
+	us, err := k.unwrappers()
+	if err != nil {
+		return 0, err
+	}
+	r, rep, err := t.verify(ctx, &in, s.in, true)
+	if err != nil {
+		return 0, err
+	}
+	w := bufio.NewWriterSize(s.out, 1<<20)
+	print := printText(w)
+	if *format == "json" {
+		print = printJSON(w)
+	}
+	err = r.Open(ctx, us, func(rec *reader.Record) error {
+		if rec.Event != "" && !*events {
+			return nil
+		}
+		return print(rec)
+	})
+	// What was opened before an error is worth having.
+	if ferr := w.Flush(); err == nil {
+		err = ferr
+	}
+	tellFindings(s.err, rep)
+	if err != nil {
+		return 0, err
+	}
+	return rep.ExitCode(false), t.remember(r)
+}
+
+// eventMark begins the line of an event in text.
+const eventMark = "sealtail-event: "
+
+func printText(w *bufio.Writer) func(*reader.Record) error {
+	return func(r *reader.Record) error {
+		if r.Event != "" {
+			fmt.Fprintf(w, "%s%s time=%s", eventMark, word(r.Event), r.Time.Format(time.RFC3339Nano))
+			for _, f := range r.Fields {
+				fmt.Fprintf(w, " %s=%s", word(f.Key), word(f.Value))
+			}
+		} else {
+			w.Write(r.Content)
+		}
+		return w.WriteByte('\n') // says what the writes before it failed of
+	}
+}
+
+// word returns s as it is if it is one plain word, else quoted.
+func word(s string) string {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '=' || c == '\\' {
+			return strconv.Quote(s)
+		}
+	}
+	if s == "" {
+		return `""`
+	}
+	return s
+}
+
+// recordJSON is a record or an event as it is printed.
+type recordJSON struct {
+	Stream     string            `json:"stream"`
+	StreamID   string            `json:"stream_id"`
+	Host       string            `json:"host"`
+	Path       string            `json:"path,omitempty"`
+	Inode      uint64            `json:"inode,omitempty"`
+	Offset     *int64            `json:"offset,omitempty"`
+	Epoch      uint64            `json:"epoch"`
+	Seq        uint64            `json:"seq"`
+	Time       string            `json:"time"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	Content    *string           `json:"content,omitempty"`
+	Base64     []byte            `json:"content_base64,omitempty"`
+	Incomplete string            `json:"incomplete,omitempty"`
+	Event      string            `json:"event,omitempty"`
+	Fields     map[string]string `json:"fields,omitempty"`
+}
+
+func printJSON(w *bufio.Writer) func(*reader.Record) error {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	return func(r *reader.Record) error {
+		out := recordJSON{
+			Stream: r.Stream, StreamID: hex.EncodeToString(r.StreamID[:]), Host: r.Host,
+			Path: r.Path, Inode: r.Inode, Epoch: r.Epoch, Seq: r.Seq,
+			Time: r.Time.Format(time.RFC3339Nano), Tags: object(r.Tags), Event: r.Event, Fields: object(r.Fields),
+		}
+		if r.Event == "" {
+			out.Offset = &r.Offset
+			if utf8.Valid(r.Content) {
+				content := string(r.Content)
+				out.Content = &content
+			} else {
+				out.Base64 = r.Content
+			}
+			switch {
+			case r.NoStart && r.NoEnd:
+				out.Incomplete = "both"
+			case r.NoStart:
+				out.Incomplete = "start"
+			case r.NoEnd:
+				out.Incomplete = "end"
+			}
+		}
+		line.Reset()
+		if err := enc.Encode(out); err != nil {
+			return err
+		}
+		_, err := w.Write(line.Bytes())
+		return err
+	}
+}
+
+func object(tags []record.Tag) map[string]string {
+	if len(tags) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(tags))
+	for _, t := range tags {
+		m[t.Key] = t.Value
+	}
+	return m
+}
