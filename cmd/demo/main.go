@@ -86,19 +86,19 @@ func (t *tour) binaries(ctx context.Context) error {
 // patience is how long a step waits for what it expects, on a busy machine.
 const patience = time.Minute
 
-// waitFor polls until done says so.
+// waitFor polls until done says so, and leaves the agent as much time as done
+// takes.
 func waitFor(ctx context.Context, what string, done func() (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited %s for %s", patience, what))
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		began := time.Now()
 		ok, err := done()
 		if ok || err != nil {
 			return err
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(max(50*time.Millisecond, time.Since(began))):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
