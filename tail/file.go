@@ -277,4 +277,12 @@ func (t *Tailer) failedRead(f *file, err error) {
 	t.n.ReadErrors++
 	f.broken = true
 	f.every = t.o.Poll
+	if err == unix.ESTALE {
+		// The descriptor will not read again; its path may.
+		f.mtime = 0
+		t.shut(f)
+		if f.names == 0 {
+			t.lostName(f)
+		}
+	}
 }

@@ -318,7 +318,7 @@ func (t *Tailer) agreesSoFar(n *file, size int64, f *file) bool {
 func (t *Tailer) copied(n *file, st *unix.Stat_t) bool {
 	f := n.copyOf
 	switch {
-	case f.pos.ID != n.copyID || f.index < 0:
+	case f.pos.ID != n.copyID || f.index < 0 && f.sought:
 		n.copyOf = nil
 		t.claim(n, st)
 	case st.Size != n.pos.Size:
@@ -374,7 +374,7 @@ func (t *Tailer) settleWanted() {
 		f.pos.Closed = t.wall.Unix()
 		f.pos.Deleted = true
 		lost := f.unread()
-		if f.reason != reasonDeleted {
+		if f.reason != reasonDeleted || t.bound[f.key()] != nil {
 			// The content is gone for good, the inode is another's.
 			t.takeUnbound(f)
 			t.dropHead(f)
@@ -398,9 +398,9 @@ func (t *Tailer) forget() {
 				continue
 			}
 			var st unix.Stat_t
-			if err := stat(f.pos.Path, &st); err == nil && st.Ino == ino {
-				continue
-			} else if err != nil && !gone(err) {
+			err := stat(f.pos.Path, &st)
+			there := err == nil && st.Ino == ino && t.bound[inode{st.Dev, st.Ino}] == nil
+			if there || err != nil && !gone(err) {
 				continue
 			}
 			t.takeUnbound(f)

@@ -145,6 +145,21 @@ func TestH05_TruncatedUnread(t *testing.T) {
 	b.step(6 * second)
 	b.want()
 	b.wantLosses()
+	if n := b.pos.Len(); n != 1 {
+		t.Errorf("positions: got %d, want 1", n)
+	}
+	// Stopped before the old position is done with.
+	b.truncate("a.log", 0)
+	b.write("a.log", "3\n")
+	b.step(second)
+	b.start()
+	b.step(0)
+	b.step(6 * second)
+	b.want("3")
+	b.wantLosses()
+	if n := b.pos.Len(); n != 1 {
+		t.Errorf("positions: got %d, want 1", n)
+	}
 }
 
 func TestH06_TruncatedWhileDown(t *testing.T) {

@@ -232,6 +232,9 @@ func (t *Tailer) name(d *dir, fd int, name []byte, ino uint64, kind uint8, verif
 	}
 	file := matches(d.states, n) && !t.excluded(path.Join(d.path, n))
 	if kind == unix.DT_LNK || kind == unix.DT_UNKNOWN {
+		if !file && len(step(d.states, n)) == 0 {
+			return
+		}
 		var st unix.Stat_t
 		if fstatat(fd, n, &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			if !t.loops(d, &st) {

@@ -112,7 +112,8 @@ func (t *Tailer) hints() {
 	names, lost, errs := t.watch.take()
 	t.n.WatchErrors += errs
 	if lost {
-		t.nextRound, t.nextScan = 0, 0
+		const soon = 250 * time.Millisecond // the flood may go on
+		t.nextRound, t.nextScan = min(t.nextRound, t.now+soon), 0
 		return
 	}
 	for name, written := range names {
