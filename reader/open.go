@@ -82,6 +82,10 @@ func (o *opener) find(kind Kind, n *node, at spot, format string, a ...any) {
 func (o *opener) node(ctx context.Context, n *node) error {
 	var why error
 	at := n.copies[0]
+	if allowed := o.r.o.Suites; allowed != nil && !slices.Contains(allowed, n.suite) {
+		o.find(Unopened, n, at, "%s is not among the suites allowed", n.suite)
+		return nil
+	}
 	for _, c := range n.copies {
 		e, err := o.read(n, c)
 		if err != nil {

@@ -353,6 +353,17 @@ func TestChangedWhileRead(t *testing.T) {
 	}
 }
 
+func TestSuitesAllowed(t *testing.T) {
+	h := newHost(t)
+	e1, head := h.run(seal.AES256GCM, nil, 1, 2, false)
+	e2, _ := h.run(seal.SM4GCM, head, 2, 1, false)
+	r := read(t, reader.Options{Suites: []seal.Suite{seal.SM4GCM}}, join(e1, e2))
+	rep := r.Verify()
+	got, _ := open(t, r, h.keyring)
+	want(t, "lines", got, []string{"epoch 2 line 0"})
+	want(t, "findings", words(rep), []string{"anchored 1:0", "suite-change 2:0", "unopened 1:0-1"})
+}
+
 func TestOpenEnds(t *testing.T) {
 	h := newHost(t)
 	e, _ := h.run(seal.AES256GCM, nil, 1, 3, false)

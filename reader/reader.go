@@ -40,6 +40,7 @@ import (
 // the first signer met.
 type Options struct {
 	Signers   []seal.HostKey // nil: trust on first use
+	Suites    []seal.Suite   // that may be opened; nil: all
 	State     *State         // what an earlier run remembered; may be nil
 	Now       time.Time      // the verifier's clock; default: the system's
 	Heartbeat time.Duration  // of the agents; default 5 min

@@ -55,7 +55,8 @@ Exit codes: 0 all is well; 1 failed; 3 a stream is silent (verify --live);
 
 var help = map[string]string{
 	"open": `Usage: sealtail-reader open [--format text|json] [--events] [--keyring FILE]...
-           [--sm2-key FILE]... [--signers FILE] [--state FILE] INPUT...
+           [--sm2-key FILE]... [--suite SUITE]... [--signers FILE] [--state FILE]
+           INPUT...
 
 Prints every record once: stream by stream, each in the order of its chain.
 Verifies as "verify" does and prints the findings to standard error.
@@ -70,6 +71,8 @@ Verifies as "verify" does and prints the findings to standard error.
                  "sealtail-event: "
   --keyring FILE a keyring that can open: with its symmetric or private keys
   --sm2-key FILE an SM2 private key, PKCS #8, in PEM or DER
+  --suite SUITE  open this suite, aes-256-gcm or sm4-gcm, and no other that is
+                 not given too (default: both)
 
 Envelopes whose signature does not fit or whose signer is not trusted are
 reported and never opened. What no key opens is reported; the exit code is then

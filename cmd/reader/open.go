@@ -28,6 +28,7 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	in.flags(fs)
 	t.flags(fs)
 	k.flags(fs)
+	fs.Var(list{&t.suites}, "suite", "`SUITE` that may be opened")
 	rest, helped, err := parse(fs, args, s.out)
 	if err != nil || helped {
 		return exitDone, err

@@ -19,6 +19,7 @@ import (
 // trust is what open and verify know beforehand.
 type trust struct {
 	signers, state string
+	suites         []string
 }
 
 // maxState bounds the state file: some 300 bytes a stream.
@@ -32,6 +33,13 @@ func (t *trust) flags(fs *flag.FlagSet) {
 // verify reads all inputs and verifies them.
 func (t *trust) verify(ctx context.Context, in *inputs, stdin io.Reader, again bool) (*reader.Reader, *reader.Report, error) {
 	var o reader.Options
+	for _, name := range t.suites {
+		suite, err := seal.ParseSuite(name)
+		if err != nil {
+			return nil, nil, usageError("%w", err)
+		}
+		o.Suites = append(o.Suites, suite)
+	}
 	if t.signers != "" {
 		f, err := os.Open(t.signers)
 		if err != nil {
