@@ -233,7 +233,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	r.stop()
 }
 
-func appendTo(t *testing.T, name, text string) {
+func appendTo(t testing.TB, name, text string) {
 	t.Helper()
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -245,7 +245,7 @@ func appendTo(t *testing.T, name, text string) {
 	}
 }
 
-func glob(t *testing.T, pattern string) []string {
+func glob(t testing.TB, pattern string) []string {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
 	if err != nil {

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 // A rig is one agent with its files: logs in logs/, state in state/, sealed
 // batches in sealed/. The agent holds the public half of the keyring only.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	suite  string
 	agent  *exec.Cmd
@@ -56,7 +56,7 @@ type rig struct {
 // newRig writes the keyrings and a config of one stream, "app", over
 // logs/include. Lines of stream are added to its table, lines of key to the
 // key's.
-func newRig(t *testing.T, suite, include, stream, key string) *rig {
+func newRig(t testing.TB, suite, include, stream, key string) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), suite: suite}
 	r.log = r.path("agent.log")
@@ -205,7 +205,7 @@ type opened struct {
 	Event              string
 }
 
-func (o opened) text(t *testing.T) string {
+func (o opened) text(t testing.TB) string {
 	if o.Content != nil {
 		return *o.Content
 	}
