@@ -54,11 +54,11 @@ func (s *Spool) commit(env, delta []byte, snapshot func() []byte) (why string, e
 	}
 	seg := s.segs[len(s.segs)-1]
 	need := frameSize(len(env), len(delta))
-	over := s.used+need > s.o.MaxBytes
-	drained := s.stats.Pending == 0
-	full := seg.end+need > s.limit
-	s.mu.Unlock()
 	grown := seg.end > seg.born
+	full := grown && seg.end+need > s.limit
+	over := s.used+need > s.o.MaxBytes || full && s.used+need+s.overhead > s.o.MaxBytes
+	drained := s.stats.Pending == 0
+	s.mu.Unlock()
 	low := s.low()
 
 	// Once all is shipped, a fresh segment lets the old ones go. It is how a
@@ -72,7 +72,7 @@ func (s *Spool) commit(env, delta []byte, snapshot func() []byte) (why string, e
 	case (over || low) && grown:
 		return s.roll(env, snapshot, 0)
 	}
-	if full && grown {
+	if full {
 		reserve := 1 // for Recover
 		if drained {
 			reserve = 0 // the segment before becomes a spare at once
@@ -118,7 +118,7 @@ func (s *Spool) write(seg *segment, env, delta []byte) (why string, err error) {
 	defer s.mu.Unlock()
 	seg.end, seg.size = f.end, max(s.activeAt, f.end)
 	s.used += f.end - f.off
-	s.stats.AppendedBytes += uint64(f.end - f.off)
+	s.stats.Written += uint64(f.end - f.off)
 	if len(env) > 0 {
 		seg.lastEnv = f.end
 		s.enqueued(1, int64(len(env)), time.Unix(0, f.time))

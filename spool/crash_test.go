@@ -62,6 +62,10 @@ var runs = map[string][]step{
 		add(6000, 20), add(6000, 20), ship(1), add(6000, 20), add(6000, 20), ship(1), add(6000, 20), add(6000, 20),
 		ship(12000), hold(1), add(6000, 20), add(6000, 20), ship(1), add(6000, 20), ship(20000), add(6000, 20), shut,
 	},
+	"behind": { // segments without an envelope, behind one that is not shipped
+		add(100, 10), add(-1, 6000), add(-1, 6000), add(-1, 6000), add(-1, 6000), add(-1, 6000), add(100, 10),
+		add(-1, 6000), hold(1), add(-1, 6000), add(-1, 6000), add(-1, 6000), ship(1), add(-1, 6000), shipAll, shut,
+	},
 	"positions": {
 		add(-1, 4000), add(-1, 4000), add(-1, 4000), add(-1, 4000), add(-1, 4000), add(10, 4000), add(-1, 4000),
 		ship(1), add(-1, 4000), add(-1, 4000), add(-1, 4000), shut,
@@ -88,6 +92,8 @@ func run(fsys *crashfs.FS, o spool.Options, m *model, steps []step) error {
 // cut tells an error that the cut of the power caused from all others.
 func cut(err error) bool { return errors.Is(err, crashfs.ErrPowerCut) }
 
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
 // after returns the file systems that a process may find after one ended at this
 // moment: the cache as it was, and n of what a power cut may leave.
 func after(fsys *crashfs.FS, n int, seed uint64) []*crashfs.FS {
@@ -95,7 +101,7 @@ func after(fsys *crashfs.FS, n int, seed uint64) []*crashfs.FS {
 	c.Restart()
 	list := []*crashfs.FS{c}
 	for i := range n {
-		list = append(list, fsys.Survivor(rand.New(rand.NewPCG(seed, uint64(i)))))
+		list = append(list, fsys.Survivor(newRand(seed<<8+uint64(i))))
 	}
 	return list
 }

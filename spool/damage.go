@@ -99,9 +99,10 @@ func (p *opening) damage(f durable.File, id uint32, sp span) {
 	case d.Shipped:
 		p.quiet = d.String()
 	default:
-		if seg != nil {
-			seg.fresh = true
-		}
+		// Until Recover has made it durable that State knows: no segment goes, for
+		// the neighbours of what is lost say what that was, and the hint does not
+		// move, for it would make what is lost look shipped.
+		s.fresh = true
 		p.quiet = ""
 		p.st.Gap(d.String())
 	}

@@ -88,7 +88,7 @@ type Header struct{ h header }
 
 // NewHeader makes the header of a segment with a fixed salt.
 func NewHeader(id uint32, prevEnd int64, salt [16]byte) Header {
-	h := newHeader(id, prevEnd)
+	h := newHeader(id, id-1, prevEnd)
 	h.salt = salt
 	h.born = framesFrom + frameLen
 	h, _ = parseHeader(h.append(nil), id)

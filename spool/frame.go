@@ -100,7 +100,7 @@ func (h *header) parseFrame(b []byte, off, limit int64) (frame, bool) {
 	f.end = off + frameSize(f.env, f.rest)
 	// What a frame calls durable lies before it, in this segment or the one before.
 	mine := f.syncSeg == h.id && f.syncOff >= 0 && f.syncOff <= off
-	before := f.syncSeg == h.id-1 && f.syncOff == h.prevEnd
+	before := f.syncSeg == h.prev && f.syncOff == h.prevEnd
 	if f.end > limit || !mine && !before {
 		return frame{}, false
 	}

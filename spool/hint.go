@@ -52,7 +52,7 @@ func readHint(fsys durable.FS, dir string, segs []*segment) place {
 // hintIn returns in how long the hint is to be written; -1 = nothing is new.
 func (s *Spool) hintIn() time.Duration {
 	s.mu.Lock()
-	due := s.hintDue
+	due := s.hintDue && !s.fresh
 	s.mu.Unlock()
 	if !due {
 		return -1
@@ -71,7 +71,7 @@ func (s *Spool) writeHint(last bool) {
 		return
 	}
 	s.mu.Lock()
-	if !s.hintDue || s.shipped.seg == nil {
+	if !s.hintDue || s.fresh {
 		s.mu.Unlock()
 		return
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -92,22 +94,37 @@ func (p *opening) run() error {
 	if err := p.readLedger(); err != nil {
 		return err
 	}
-	for i, seg := range s.segs {
-		if i > 0 {
-			for id := s.segs[i-1].id + 1; id < seg.id; id++ {
-				p.damage(nil, id, span{}) // missing
-				s.segs[i-1].fresh = true  // which shows only as long as the one before is there
-			}
-		}
+	segs := passOver(s.segs)
+	for i, seg := range segs {
 		var next *segment
-		if i+1 < len(s.segs) {
-			next = s.segs[i+1]
+		if i+1 < len(segs) {
+			next = segs[i+1]
 		}
 		if err := p.segment(seg, next); err != nil {
 			return fmt.Errorf("segment %d: %w", seg.id, err)
 		}
+		if next != nil && next.readable && next.prev > seg.id {
+			p.damage(nil, next.prev, span{}) // missing
+		}
 	}
 	return p.finish()
+}
+
+// passOver returns the segments that count, and marks the others: those between
+// one and the one that it names as the one before it.
+func passOver(segs []*segment) (count []*segment) {
+	before := uint32(math.MaxUint32) // the newest that may count
+	for _, seg := range slices.Backward(segs) {
+		if seg.passed = seg.id > before; seg.passed {
+			continue
+		}
+		count = append(count, seg)
+		if before = math.MaxUint32; seg.readable {
+			before = seg.prev
+		}
+	}
+	slices.Reverse(count)
+	return count
 }
 
 // load reads a segment's header.
@@ -200,7 +217,7 @@ func (p *opening) segment(seg, next *segment) error {
 		return err
 	}
 	defer f.Close()
-	told := next != nil && next.id == seg.id+1 && next.readable // next says where seg ends
+	told := next != nil && next.readable && next.prev == seg.id // next says where seg ends
 	switch {
 	case !seg.readable:
 		seg.end = seg.size

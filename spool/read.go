@@ -14,7 +14,8 @@ import (
 // shipped or not, until yield returns an error, which Read returns. It changes
 // nothing and may run beside a process that uses the spool: segments that are
 // removed meanwhile are passed over, and it ends where the spool ended when it
-// came there. Damaged bytes are passed over too. yield owns the slice.
+// came there. Damaged bytes are passed over too. While the spool is opened, an
+// envelope may come twice. yield owns the slice.
 func Read(fsys durable.FS, dir string, yield func(env []byte) error) error {
 	r := reader{fs: fsys, dir: dir, yield: yield}
 	for {
@@ -31,8 +32,11 @@ func Read(fsys durable.FS, dir string, yield func(env []byte) error) error {
 			if id < r.id {
 				continue
 			}
-			follows := i+1 < len(ids) && ids[i+1] == id+1
-			if err := r.segment(id, follows); err != nil {
+			var next uint32
+			if i+1 < len(ids) {
+				next = ids[i+1]
+			}
+			if err := r.segment(id, next); err != nil {
 				return err
 			}
 		}
@@ -48,9 +52,8 @@ type reader struct {
 	off   int64
 }
 
-// segment reads on in segment id. With follows there is a segment id+1, which
-// tells the end of this one.
-func (r *reader) segment(id uint32, follows bool) error {
+// segment reads on in segment id, whose end the segment next tells, if there is one.
+func (r *reader) segment(id, next uint32) error {
 	if id != r.id {
 		r.id, r.off = id, framesFrom
 	}
@@ -64,14 +67,19 @@ func (r *reader) segment(id uint32, follows bool) error {
 		return err
 	}
 	end := int64(-1)
-	if follows {
-		next, g, err := r.open(id + 1)
+	if next > 0 {
+		n, g, err := r.open(next)
 		if err != nil {
 			return err
 		}
-		if next != nil {
+		if n != nil {
 			g.Close()
-			end = min(next.prevEnd, info.Size())
+			if n.prev < id {
+				return nil // passed over
+			}
+			if n.prev == id {
+				end = min(n.prevEnd, info.Size())
+			}
 		}
 	}
 	if end < 0 {

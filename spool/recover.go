@@ -56,16 +56,20 @@ func (s *Spool) Recover(ctx context.Context) error {
 // error; in both cases the segment does not exist.
 func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, err error) {
 	s.mu.Lock()
-	var id uint32
+	var id, prev uint32
 	var prevEnd int64
-	if n := len(s.segs); n > 0 {
-		id = s.segs[n-1].id
-		if s.segs[n-1].readable {
-			prevEnd = s.segs[n-1].end
+	var passed []*segment // without an envelope: all they say is in the snapshot
+	for i := len(s.segs) - 1; i >= 0; i-- {
+		seg := s.segs[i]
+		id = max(id, seg.id)
+		if seg.lastEnv > 0 {
+			prev, prevEnd = seg.id, seg.end
+			break
 		}
-		for len(s.ledger) > 0 && s.ledger[0].id < s.segs[0].id {
-			s.ledger = s.ledger[1:] // nobody will meet it again
-		}
+		passed = append(passed, seg)
+	}
+	for len(s.ledger) > 0 && len(s.segs) > 0 && s.ledger[0].id < s.segs[0].id {
+		s.ledger = s.ledger[1:] // nobody will meet it again
 	}
 	rest := appendLedger(nil, s.ledger)
 	s.mu.Unlock()
@@ -74,10 +78,10 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 		return "", s.fail(errors.New("segment numbers are used up"))
 	}
 
-	h := newHeader(id+1, prevEnd)
+	h := newHeader(id+1, prev, prevEnd)
 	first := h.newFrame(kindFirst, framesFrom, env, rest)
 	first.time = time.Now().UnixNano()
-	first.syncSeg, first.syncOff = id, prevEnd
+	first.syncSeg, first.syncOff = prev, prevEnd
 	h.copied = t.len()
 	h.born = first.end + h.copied
 
@@ -125,10 +129,15 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 	s.active, s.activeAt = f, size
 	s.mu.Lock()
 	s.segs = append(s.segs, seg)
-	s.recovered = true
+	for _, old := range passed {
+		old.passed = true
+	}
+	s.recovered, s.fresh = true, false
 	s.used += seg.end
 	s.limit = max(s.o.SegmentBytes, snapshotShare*int64(len(rest)))
+	s.overhead = framesFrom + int64(len(rest))
 	s.stats.Rolls++
+	s.stats.Written += uint64(seg.end)
 	if s.cur.seg == nil {
 		s.cur.place = place{seg, framesFrom}
 	}
@@ -220,7 +229,7 @@ func (s *Spool) copyTail(f durable.File, h *header, off int64, t *tail) error {
 		}
 		c := h.newFrame(kindEntry, off, it.env, it.body)
 		c.time = it.time
-		c.syncSeg, c.syncOff = t.seg.id, h.prevEnd
+		c.syncSeg, c.syncOff = h.prev, h.prevEnd
 		if _, err := f.WritevAt(off, c.append(nil, h), it.env, it.body); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -114,33 +115,28 @@ func (s *Spool) housekeep(spare bool) {
 	}
 }
 
-// retirable returns the oldest segment if it may go: all its envelopes are
-// acknowledged, a later segment holds a snapshot, and what was damaged in it is
-// accounted for by one. s.mu is held.
+// retirable returns a segment that may go, the oldest first: one that a later
+// one passes over, or the oldest of all, if all its envelopes are acknowledged
+// and a later segment holds a snapshot. s.mu is held.
 func (s *Spool) retirable() *segment {
-	if len(s.segs) < 2 || s.err != nil {
+	if s.fresh || s.err != nil {
 		return nil
 	}
-	old := s.segs[0]
-	if old.lastEnv > 0 && !s.shipped.covers(old.id, old.lastEnv) || old.fresh && !s.recovered {
-		return nil
-	}
-	for _, seg := range s.segs[1:] {
-		if !seg.first {
-			continue
+	for i, seg := range s.segs[:max(0, len(s.segs)-1)] {
+		done := i == 0 && (seg.lastEnv == 0 || s.shipped.covers(seg.id, seg.lastEnv)) &&
+			slices.ContainsFunc(s.segs[1:], func(later *segment) bool { return later.first })
+		if !done && !seg.passed || s.cur.seg == seg && s.cur.reading {
+			continue // the reader will come by again when it has left
 		}
-		if s.cur.seg == old {
-			if s.cur.reading {
-				return nil // it will come by again when it has left
-			}
-			s.cur.moveTo(s.segs[1])
+		if s.cur.seg == seg {
+			s.cur.moveTo(s.segs[i+1])
 		}
-		return old
+		return seg
 	}
 	return nil
 }
 
-// retire takes the name away from the oldest segment, durably.
+// retire takes the name away from a segment, durably.
 func (s *Spool) retire(seg *segment) error {
 	name := segName(s.dir, seg.id, segSuffix)
 	s.mu.Lock()
@@ -182,7 +178,8 @@ func (s *Spool) retire(seg *segment) error {
 	if slot >= 0 {
 		s.spares[slot] = true
 	}
-	s.segs = s.segs[1:]
+	i := slices.Index(s.segs, seg)
+	s.segs = slices.Delete(slices.Clone(s.segs), i, i+1)
 	s.used -= seg.end
 	s.room.raise()
 	return nil

@@ -31,7 +31,7 @@ const (
 
 // Layout of a segment; docs/SPOOL.md draws it.
 const (
-	headerLen  = 64
+	headerLen  = 68
 	blockLen   = 4096         // of the two blocks that begin with a copy of the header
 	framesFrom = 2 * blockLen // offset of the first frame
 	stableLen  = 16           // bytes of the header that no version may change
@@ -45,17 +45,18 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // A header is what is known of a segment from its birth on.
 type header struct {
 	id      uint32
-	prevEnd int64 // end of the segment before: bytes of it beyond do not exist
-	born    int64 // bytes that were durable when the segment got its name
-	copied  int64 // of these, the last so many are copies from the segment before
+	prev    uint32 // the segment before; 0 = none. Those between the two do not count any more
+	prevEnd int64  // end of that one: bytes of it beyond do not exist
+	born    int64  // bytes that were durable when the segment got its name
+	copied  int64  // of these, the last so many are copies from the segment before
 	salt    [saltLen]byte
 	seed    uint32 // CRC of the salt; not stored
 }
 
 // newHeader draws a salt. Its first byte is not zero, so that bytes never
 // written do not look like the begin of a frame.
-func newHeader(id uint32, prevEnd int64) header {
-	h := header{id: id, prevEnd: prevEnd}
+func newHeader(id, prev uint32, prevEnd int64) header {
+	h := header{id: id, prev: prev, prevEnd: prevEnd}
 	for h.salt[0] == 0 {
 		rand.Read(h.salt[:]) // never fails
 	}
@@ -70,6 +71,7 @@ func (h *header) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, Version)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 	b = binary.BigEndian.AppendUint32(b, h.id)
+	b = binary.BigEndian.AppendUint32(b, h.prev)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.prevEnd))
 	b = binary.BigEndian.AppendUint64(b, uint64(h.born))
 	b = binary.BigEndian.AppendUint64(b, uint64(h.copied))
@@ -100,13 +102,14 @@ func parseHeader(b []byte, id uint32) (header, error) {
 		}
 		h := header{
 			id:      binary.BigEndian.Uint32(c[16:]),
-			prevEnd: int64(binary.BigEndian.Uint64(c[20:])),
-			born:    int64(binary.BigEndian.Uint64(c[28:])),
-			copied:  int64(binary.BigEndian.Uint64(c[36:])),
-			salt:    [saltLen]byte(c[44:]),
+			prev:    binary.BigEndian.Uint32(c[20:]),
+			prevEnd: int64(binary.BigEndian.Uint64(c[24:])),
+			born:    int64(binary.BigEndian.Uint64(c[32:])),
+			copied:  int64(binary.BigEndian.Uint64(c[40:])),
+			salt:    [saltLen]byte(c[48:]),
 		}
 		if binary.BigEndian.Uint32(c[headerLen-4:]) != crc32.Checksum(c[:headerLen-4], castagnoli) ||
-			h.id != id || h.prevEnd < 0 || h.copied < 0 || h.born < framesFrom+frameLen || h.copied > h.born-framesFrom-frameLen {
+			h.id != id || h.prev >= id || h.prevEnd < 0 || h.copied < 0 || h.born < framesFrom+frameLen || h.copied > h.born-framesFrom-frameLen {
 			continue
 		}
 		h.seed = crc32.Checksum(h.salt[:], castagnoli)
@@ -137,8 +140,8 @@ type segment struct {
 	lastEnv  int64 // end of its last frame with an envelope; 0 = none
 	first    bool  // its first frame verifies
 	bad      []span
-	fresh    bool // holds damage that no durable first frame accounts for yet
 	loose    bool // holds damage that could not be set aside
+	passed   bool // a later segment passes it over: it may go at any time
 }
 
 // A span is the bytes [from, to) of a segment; from = to = 0 is a segment that

@@ -120,11 +120,13 @@ type Spool struct {
 	spares    [maxSpares]bool
 	used      int64 // sum of segs' ends
 	limit     int64 // of the active segment
+	overhead  int64 // what a segment costs before its first entry, as the active one shows
 	cur       cursor
 	marks     []mark // handed out, not trimmed
 	trimmed   uint64 // ordinal of the last trimmed envelope
 	shipped   place  // of the last trimmed envelope's end
 	hintDue   bool   // shipped is not in the hint file
+	fresh     bool   // there is damage that no durable first frame accounts for
 	unserved  time.Time
 	stats     Stats
 	data      signal // raised when Next may have something
@@ -134,20 +136,20 @@ type Spool struct {
 // Stats are counts and sizes of a spool. Those of a kind that only grows are
 // since Open.
 type Stats struct {
-	Segments      int       // files
-	Bytes         int64     // in segments, as MaxBytes counts them
-	Spares        int       // preallocated files, of SegmentBytes each
-	Pending       int64     // envelopes that are not trimmed
-	PendingBytes  int64     // of these
-	Oldest        time.Time // when the oldest of these was appended; zero if there is none
-	Appended      uint64    // entries
-	AppendedBytes uint64    // of frames, heads included
-	Trimmed       uint64    // envelopes
-	Rolls         uint64    // segments begun
-	Parked        uint64    // envelopes
-	Waits         uint64    // times that Append or Recover had to wait for room
-	Waiting       string    // what they wait for now; "" = they do not
-	Recovered     bool      // Recover is done
+	Segments     int       // files
+	Bytes        int64     // in segments, as MaxBytes counts them
+	Spares       int       // preallocated files, of SegmentBytes each
+	Pending      int64     // envelopes that are not trimmed
+	PendingBytes int64     // of these
+	Oldest       time.Time // when the oldest of these was appended; zero if there is none
+	Appended     uint64    // entries
+	Written      uint64    // bytes, snapshots and copies included
+	Trimmed      uint64    // envelopes
+	Rolls        uint64    // segments begun
+	Parked       uint64    // envelopes
+	Waits        uint64    // times that Append or Recover had to wait for room
+	Waiting      string    // what they wait for now; "" = they do not
+	Recovered    bool      // Recover is done
 }
 
 // Stats returns the counts of this moment.

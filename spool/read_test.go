@@ -1,0 +1,262 @@
+package spool_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"sealtail/internal/durable"
+	"sealtail/internal/durable/crashfs"
+	"sealtail/spool"
+)
+
+// readAll returns the names of the envelopes that Read finds.
+func readAll(t *testing.T, fsys durable.FS) string {
+	t.Helper()
+	var names []string
+	must(t, spool.Read(fsys, dir, func(env []byte) error {
+		name, _, _ := strings.Cut(string(env), ":")
+		names = append(names, name)
+		return nil
+	}))
+	return strings.Join(names, " ")
+}
+
+func TestRead(t *testing.T) {
+	fsys := threeSegments(t)
+	if got := readAll(t, fsys); got != "a b c d e f g h" {
+		t.Errorf("got %s", got)
+	}
+	// Shipped or not, while it is there.
+	s, _ := openDiary(t, fsys)
+	served(t, s)
+	s.Trim(3)
+	must(t, s.Recover(once))
+	if got := readAll(t, fsys); got != "a b c d e f g h" {
+		t.Errorf("with 3 shipped: got %s", got)
+	}
+	s.Trim(7)
+	if got := readAll(t, fsys); got != "h" {
+		t.Errorf("with 7 shipped: got %s", got)
+	}
+	before := fsys.Ops()
+	readAll(t, fsys)
+	if n := fsys.Ops() - before; n != 0 {
+		t.Errorf("Read did %d operations that change something", n)
+	}
+	enough := errors.New("enough")
+	if err := spool.Read(fsys, dir, func([]byte) error { return enough }); err != enough {
+		t.Errorf("got %v, want what yield returned", err)
+	}
+	if err := spool.Read(fsys, "/none", nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+}
+
+// TestReadTornTail stops at a frame that is not whole, and reads no copy twice.
+func TestReadTornTail(t *testing.T) {
+	fsys := crashfs.New()
+	s, _ := openDiary(t, fsys)
+	must(t, s.Recover(once))
+	put(t, s, "a", 100)
+	put(t, s, "b", 100)
+	frames, err := spool.Frames(fsys, dir, 1)
+	must(t, err)
+	end := frames[2].End
+	off, err := spool.WriteFrame(fsys, dir, 1, end, frames[2].Off, []byte("c:"), []byte("c"))
+	must(t, err)
+	_, err = spool.WriteFrame(fsys, dir, 1, off, frames[2].Off, []byte("d:"), []byte("d"))
+	must(t, err)
+	flip(t, fsys, 1, off-1)
+	if got := readAll(t, fsys); got != "a b" {
+		t.Errorf("torn tail: got %s", got)
+	}
+	fsys.Restart()
+	s, _ = openDiary(t, fsys)
+	must(t, s.Recover(once)) // copies b
+	put(t, s, "e", 100)
+	if got := readAll(t, fsys); got != "a b e" {
+		t.Errorf("recovered: got %s", got)
+	}
+}
+
+// TestReadDamaged passes over what does not verify.
+func TestReadDamaged(t *testing.T) {
+	fsys := threeSegments(t)
+	frames, err := spool.Frames(fsys, dir, 1)
+	must(t, err)
+	flip(t, fsys, 1, frames[2].Off)
+	flip(t, fsys, 2, 0)
+	flip(t, fsys, 2, spool.BlockLen)
+	if got := readAll(t, fsys); got != "a c d h" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestReadWhileWritten reads a spool that is appended to, shipped and rolled, its
+// files written over, on the real file system: what comes is whole, in order,
+// and without a hole between the oldest and what was there when Read began.
+func TestReadWhileWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s, err := spool.Open(dir, spool.Options{SegmentBytes: 64 << 10}, &state{})
+	must(t, err)
+	must(t, s.Recover(t.Context()))
+	const entries = 600
+	env := func(i int) []byte {
+		return bytes.Repeat(binary.BigEndian.AppendUint32(nil, uint32(i)), 100+i%1000)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range entries {
+			if err := s.Append(t.Context(), env(i), nil, func() []byte { return make([]byte, 40) }); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		s.CloseInput()
+	})
+	wg.Go(func() {
+		for {
+			_, upto, err := s.Next(t.Context(), 20000)
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if upto > 40 {
+				s.Trim(upto - 40) // the sink lags
+			}
+		}
+	})
+	reads, seen := 0, 0
+	for s.Stats().Appended < entries {
+		before := s.Stats()
+		last := -1
+		err := spool.Read(durable.OS, dir, func(b []byte) error {
+			i := int(binary.BigEndian.Uint32(b))
+			if !bytes.Equal(b, env(i)) {
+				return fmt.Errorf("envelope %d is garbled", i)
+			}
+			if last >= 0 && i != last+1 && i > last && uint64(last) > s.Stats().Trimmed {
+				return fmt.Errorf("envelope %d follows %d", i, last)
+			}
+			if i <= last {
+				return fmt.Errorf("envelope %d follows %d", i, last)
+			}
+			last = i
+			seen++
+			return nil
+		})
+		must(t, err)
+		if uint64(last+1) < before.Appended {
+			t.Errorf("read up to %d, though %d were there before", last, before.Appended)
+		}
+		reads++
+	}
+	wg.Wait()
+	must(t, s.Close())
+	t.Logf("%d reads of %d envelopes while %d were appended in %d segments", reads, seen, entries, s.Stats().Rolls)
+}
+
+// TestDrainers has several goroutines take and trim while one appends.
+func TestDrainers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s, err := spool.Open(dir, spool.Options{SegmentBytes: 32 << 10, MaxBytes: 256 << 10, MinFree: 0.0001}, &state{})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var (
+		mu    sync.Mutex
+		got   []int
+		done  = map[uint64]bool{}
+		upto_ uint64
+		wg    sync.WaitGroup
+	)
+	for range 3 {
+		wg.Go(func() {
+			for {
+				envs, upto, err := s.Next(ctx, 3000)
+				if err == io.EOF {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for i, env := range envs {
+					got = append(got, int(binary.BigEndian.Uint32(env)))
+					done[upto-uint64(len(envs)-1-i)] = true
+				}
+				for done[upto_+1] { // what is contiguous
+					upto_++
+				}
+				s.Trim(upto_)
+				mu.Unlock()
+				s.Stats()
+				s.Damages()
+			}
+		})
+	}
+	must(t, s.Recover(ctx))
+	const entries = 1500
+	for i := range entries {
+		env := make([]byte, 4+i%2000)
+		binary.BigEndian.PutUint32(env, uint32(i))
+		must(t, s.Append(ctx, env, env[:4], func() []byte { return make([]byte, 40) }))
+	}
+	s.CloseInput()
+	wg.Wait()
+	cancel()
+	slices.Sort(got)
+	for i := range entries {
+		if i >= len(got) || got[i] != i {
+			t.Fatalf("envelope %d is missing or there twice", i)
+		}
+	}
+	if st := s.Stats(); st.Pending != 0 || st.Segments != 1 || st.Trimmed != entries {
+		t.Errorf("%+v", st)
+	}
+	must(t, s.Close())
+}
+
+func TestPark(t *testing.T) {
+	fsys := crashfs.New()
+	r := started(t, spool.Options{FS: fsys})
+	var names []string
+	for _, env := range []string{"one", "two", "one"} {
+		name, err := r.Park([]byte(env), "too "+env)
+		must(t, err)
+		names = append(names, name)
+		for i := range uint64(5) {
+			s := fsys.Survivor(newRand(i))
+			if got, err := durable.ReadFile(s, name, 100); err != nil || string(got) != env {
+				t.Errorf("parked %q, holds %q, %v", env, got, err)
+			}
+			if got, err := durable.ReadFile(s, strings.TrimSuffix(name, ".se1")+".why", 100); err != nil || string(got) != "too "+env+"\n" {
+				t.Errorf("parked %q for %q, %v", env, got, err)
+			}
+		}
+	}
+	if names[0] != names[2] || names[0] == names[1] {
+		t.Errorf("names %v", names)
+	}
+	if filepath.Dir(names[0]) != filepath.Join(dir, "rejected") || r.Stats().Parked != 3 {
+		t.Errorf("name %s, %d parked", names[0], r.Stats().Parked)
+	}
+	fill(fsys)
+	if _, err := r.Park(make([]byte, 10000), "no room"); !durable.NoRoom(err) {
+		t.Errorf("got %v, want no room", err)
+	}
+	must(t, r.append(newEntry(10, 10)))
+}
