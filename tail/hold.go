@@ -189,11 +189,11 @@ func (t *Tailer) tell(f *file) {
 	}
 }
 
-// news puts positions that changed without a record in the outbox, once what
-// was put there is taken.
+// news puts positions that changed without a record in the outbox, unless
+// what was put there before is not taken yet.
 func (t *Tailer) news() {
-	const most = 256
-	if len(t.outbox) > 0 || len(t.dirty) == 0 {
+	const most, waiting = 256, 16
+	if len(t.outbox) >= waiting || len(t.dirty) == 0 {
 		return
 	}
 	c := &record.Chunk{Time: t.wall.UnixNano()}
