@@ -10,6 +10,10 @@ import (
 
 // A Position says how far one file is taken and how the file is known again.
 // Dev and Path are hints: they change by reboot, remount and rename.
+//
+// A hole is a position of its own: the bytes [Offset, Until) of a file whose
+// entry was lost in damage of the spool. They are read once more and the hole
+// is forgotten.
 type Position struct {
 	ID       uint64 // names the file among its stream's positions; never used again
 	Path     string // last seen
@@ -23,6 +27,7 @@ type Position struct {
 	Closed   int64  // unix s since when it is no longer followed; 0 = followed
 	Encoding uint8  // 0 = bytes as they are
 	Next     uint64 // ID of the successor that continues the open record; 0 = none
+	Until    int64  // 0 but for a hole
 	Sources  []Source
 	Forget   bool // take the file off the positions
 }
@@ -70,7 +75,8 @@ const (
 	hasNext     = 0x400 // uvarint
 	hasSources  = 0x800 // uvarint count ‖ per source: name, uvarint skip, u64 id, uvarint next
 	hasForget   = 0x1000
-	hasAll      = 0x1fff
+	hasUntil    = 0x2000 // uvarint
+	hasAll      = 0x3fff
 )
 
 // Len is the number of files.
@@ -163,6 +169,7 @@ func (p Position) mask() uint64 {
 	optional(hasEncoding, p.Encoding != 0)
 	optional(hasNext, p.Next != 0)
 	optional(hasSources, len(p.Sources) > 0)
+	optional(hasUntil, p.Until != 0)
 	return mask
 }
 
@@ -208,6 +215,9 @@ func (p Position) append(b []byte, mask uint64) []byte {
 			b = binary.BigEndian.AppendUint64(b, s.PartID)
 			b = binary.AppendUvarint(b, uint64(s.PartNext))
 		}
+	}
+	if mask&hasUntil != 0 {
+		b = binary.AppendUvarint(b, uint64(p.Until))
 	}
 	return b
 }
@@ -264,6 +274,9 @@ func (ps *Positions) decode(d *decoder) Position {
 				Name: string(d.bytes()), Skip: d.size(), PartID: d.uint64(), PartNext: uint32(d.uvarint()),
 			})
 		}
+	}
+	if mask&hasUntil != 0 {
+		p.Until = d.size()
 	}
 	return p
 }

@@ -75,9 +75,3 @@ type Event struct {
 	Time   time.Time
 	Fields []Tag
 }
-
-// A Range is a run of bytes of one file.
-type Range struct {
-	File     Position // who the file is: identity as of when the range was known
-	From, To int64
-}

@@ -9,12 +9,11 @@ import (
 	"sealtail/record"
 )
 
-// A rereading is a range to be sent again, without moving a position.
+// A rereading is a hole (see [record.Position]) that is being read.
 type rereading struct {
-	record.Range
+	pos  record.Position
 	fd   int // -1 = not found yet
 	path string
-	at   int64
 	part cut
 }
 
@@ -48,17 +47,14 @@ func (t *Tailer) reread() *record.Chunk {
 	return nil
 }
 
-// rereadOne returns the next chunk of the range, and whether it was the last.
-// A range that cannot be read now is tried again: no chunk, not done.
+// rereadOne returns the next chunk of the hole, and whether it was the last,
+// which forgets the hole. One that cannot be read now is tried again: no chunk,
+// not done.
 func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
+	p := &r.pos
 	if r.fd < 0 {
-		for _, s := range r.File.Sources {
-			if s.Name == "" && r.File.Offset == r.From {
-				r.part = cut{s.PartID, s.PartNext}
-			}
-		}
 		var again bool
-		if r.fd, r.path, again = t.findAgain(&r.File); again {
+		if r.fd, r.path, again = t.findAgain(p); again {
 			return nil, false
 		}
 	}
@@ -68,27 +64,27 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 			return nil, false
 		}
 	}
-	end := min(r.To, st.Size)
-	if r.at >= end {
-		if r.at < r.To {
-			t.lossChunk(&r.File, r.at, r.To, reasonSpool)
-			c, t.outbox = t.outbox[len(t.outbox)-1], t.outbox[:len(t.outbox)-1]
-		}
+	end := min(p.Until, st.Size)
+	if p.Offset >= end {
+		c = t.lossChunk(p, p.Offset, p.Until, reasonSpool)
+		t.outbox = t.outbox[:len(t.outbox)-1]
+		p.Forget = true
+		c.Moved = []record.Position{*p}
 		return c, true
 	}
-	want := min(end-r.at, chunkBytes)
+	want := min(end-p.Offset, chunkBytes)
 	for {
 		b := t.pool.take(int(want))
-		n, err := pread(r.fd, b.mem[:want], r.at)
+		n, err := pread(r.fd, b.mem[:want], p.Offset)
 		if err != nil {
 			b.recycle(nil)
 			return nil, false
 		}
-		last := r.at+int64(n) == end || n < int(want)
-		recs, used, _ := t.cut.split(b.recs[:0], b.mem[:n], r.at, &r.part, chunkBytes, last)
+		last := p.Offset+int64(n) == end || n < int(want)
+		recs, used, _ := t.cut.split(b.recs[:0], b.mem[:n], p.Offset, &r.part, chunkBytes, last)
 		if used == 0 && n > 0 {
 			b.recycle(nil)
-			want = min(end-r.at, int64(t.cut.max)+1)
+			want = min(end-p.Offset, int64(t.cut.max)+1)
 			continue
 		}
 		if used == 0 {
@@ -96,13 +92,16 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 			return nil, false
 		}
 		b.recs, b.parts = recs, true
-		b.chunk.Path, b.chunk.Inode = r.path, r.File.Ino
-		b.chunk.Offset, b.chunk.End = r.at, r.at+int64(used)
+		b.chunk.Path, b.chunk.Inode = r.path, p.Ino
+		b.chunk.Offset, b.chunk.End = p.Offset, p.Offset+int64(used)
 		b.chunk.Time = t.wall.UnixNano()
 		b.chunk.Records = recs
-		r.at += int64(used)
+		p.From, p.Offset = p.Offset, p.Offset+int64(used)
+		p.Sources = r.part.sources()
+		p.Forget = p.Offset == p.Until
+		b.chunk.Moved = []record.Position{*p}
 		t.n.Again += int64(used)
-		return &b.chunk, false
+		return &b.chunk, p.Forget
 	}
 }
 

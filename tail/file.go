@@ -250,10 +250,7 @@ func (t *Tailer) advance(f *file, b []byte, used int) {
 		t.hasHead(f)
 	}
 	p.Deleted = f.unlinked && f.names == 0
-	p.Sources = nil
-	if f.part.id != 0 {
-		p.Sources = []record.Source{{PartID: f.part.id, PartNext: f.part.next}}
-	}
+	p.Sources = f.part.sources()
 }
 
 // rest waits for more.

@@ -61,12 +61,7 @@ func (t *Tailer) agrees(fd int, p *record.Position) bool {
 
 // load takes a position of an earlier run.
 func (t *Tailer) load(p record.Position) {
-	f := &file{pos: p, fd: -1, told: true, seen: max(p.Size, p.Offset), reason: reasonDeleted}
-	for _, s := range p.Sources {
-		if s.Name == "" {
-			f.part = cut{s.PartID, s.PartNext}
-		}
-	}
+	f := &file{pos: p, fd: -1, told: true, seen: max(p.Size, p.Offset), reason: reasonDeleted, part: cutAt(p.Sources)}
 	t.unbind(f)
 	if p.Head.Len == printBytes {
 		t.hasHead(f)

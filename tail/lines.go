@@ -14,6 +14,24 @@ type cut struct {
 	next uint32
 }
 
+// sources is where the cut record stands, for a position.
+func (c cut) sources() []record.Source {
+	if c.id == 0 {
+		return nil
+	}
+	return []record.Source{{PartID: c.id, PartNext: c.next}}
+}
+
+// cutAt is the inverse of [cut.sources].
+func cutAt(sources []record.Source) (c cut) {
+	for _, s := range sources {
+		if s.Name == "" {
+			c = cut{s.PartID, s.PartNext}
+		}
+	}
+	return c
+}
+
 // A cutter divides the bytes of a file into records.
 type cutter struct {
 	max int           // content bytes of the longest record

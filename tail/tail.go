@@ -73,8 +73,7 @@ type Options struct {
 	Include []string // globs of absolute paths, with ** and {a,b}
 	Exclude []string // globs of whole paths, such as **/*.gz; DIR/** leaves DIR unread
 
-	Positions []record.Position // where reading goes on; all other files begin at 0
-	Reread    []record.Range    // what to send again, without moving a position
+	Positions []record.Position // where reading goes on, and holes; all other files begin at 0
 	Key       []byte            // of the fingerprints
 
 	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB
@@ -196,10 +195,11 @@ func New(o Options) (*Tailer, error) {
 		errs = append(errs, checkExclude(g))
 	}
 	for _, p := range o.Positions {
+		if p.Until != 0 {
+			t.again = append(t.again, &rereading{pos: p, fd: -1, part: cutAt(p.Sources)})
+			continue
+		}
 		t.load(p)
-	}
-	for _, r := range o.Reread {
-		t.again = append(t.again, &rereading{Range: r, fd: -1, at: r.From})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

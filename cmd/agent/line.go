@@ -99,7 +99,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 		return nil, err
 	}
 	l.tail, err = newTailer(s, tail.Options{
-		Positions: st.positions.All(), Reread: st.gaps, Key: id.key, Log: log,
+		Positions: st.positions.All(), Key: id.key, Log: log,
 	})
 	return l, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	"sealtail/record"
 	"sealtail/seal"
@@ -19,12 +20,11 @@ import (
 type state struct {
 	identity  *seal.Identity
 	positions record.Positions
-	begun     bool           // something was ever committed
-	head      *seal.Head     // of the chain as of the newest snapshot; nil = none
-	last      []byte         // the newest envelope behind head; nil = none
-	lostHead  *[16]byte      // stream_id of a chain whose head is lost in damage
-	gaps      []record.Range // bytes of files whose entry is lost in damage
-	gap       *gap           // the one being crossed; nil = none
+	begun     bool       // something was ever committed
+	head      *seal.Head // of the chain as of the newest snapshot; nil = none
+	last      []byte     // the newest envelope behind head; nil = none
+	lostHead  *[16]byte  // stream_id of a chain whose head is lost in damage
+	gap       *gap       // the damage being crossed; nil = none
 }
 
 // A gap is damage between two entries.
@@ -109,8 +109,8 @@ func (s *state) Gap(string) {
 	}
 }
 
-// cross notes, for each file that moved for the first time behind a gap, the
-// bytes between where it was before and where this advance began.
+// cross makes a hole, for each file that moved for the first time behind a gap,
+// of the bytes between where it was before and where this advance began.
 func (s *state) cross(moved []record.Position) {
 	if s.gap == nil {
 		return
@@ -121,7 +121,10 @@ func (s *state) cross(moved []record.Position) {
 		}
 		s.gap.seen[p.ID] = true
 		if from := s.gap.before[p.ID]; from < p.From {
-			s.gaps = append(s.gaps, record.Range{File: p, From: from, To: p.From})
+			s.positions.AppendDelta(nil, []record.Position{{
+				ID: rand.Uint64(), Path: p.Path, Dev: p.Dev, Ino: p.Ino, Head: p.Head,
+				Offset: from, From: from, Size: p.From, Until: p.From,
+			}})
 		}
 	}
 }
