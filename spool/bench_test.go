@@ -68,31 +68,31 @@ func BenchmarkNext(b *testing.B) {
 	for _, size := range []int{16 << 10, 300 << 10, 700 << 10} {
 		b.Run(fmt.Sprintf("%dK", size>>10), func(b *testing.B) {
 			dir := benchFill(b, size)
-			var s *spool.Spool
+			reopen := func() *spool.Spool {
+				b.StopTimer()
+				defer b.StartTimer()
+				s, err := spool.Open(dir, spool.Options{}, nop{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.CloseInput()
+				return s
+			}
+			s := reopen()
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
-			n := 0
 			for b.Loop() {
-				for n == 0 {
-					b.StopTimer()
-					var err error
-					if s, err = spool.Open(dir, spool.Options{}, &state{}); err != nil {
-						b.Fatal(err)
-					}
-					s.CloseInput()
-					b.StartTimer()
-					n = -1
-				}
 				_, _, err := s.Next(context.Background(), 1)
-				if n = 1; err == io.EOF {
-					n = 0
-					b.StopTimer()
+				if err == io.EOF {
 					s.Close()
-					b.StartTimer()
-				} else if err != nil {
+					s = reopen()
+					_, _, err = s.Next(context.Background(), 1)
+				}
+				if err != nil {
 					b.Fatal(err)
 				}
 			}
+			s.Close()
 		})
 	}
 }

@@ -110,6 +110,10 @@ func after(fsys *crashfs.FS, n int, seed uint64) []*crashfs.FS {
 // ship more, open again.
 var finish = []step{shipAll, add(7000, 10), add(-1, 10), add(12000, 10), ship(1), shut}
 
+// late is another: what the crash left is shipped only after segments more, with
+// and without envelopes.
+var late = []step{add(-1, 9000), add(-1, 9000), add(-1, 9000), add(7000, 10), add(-1, 9000), add(-1, 9000), shipAll, shut}
+
 // TestCrashAtEveryOperation ends each run at each operation, by the end of the
 // process and by power cuts, and ends the opening that follows at each of its
 // operations too.
@@ -195,7 +199,11 @@ func again(t *testing.T, where string, f *crashfs.FS, m *model) (opens int) {
 		}
 		for i, h := range after(g, 1, uint64(n)) {
 			where := fmt.Sprintf("%s, second at operation %d, survivor %d", where, n, i)
-			if err := run(h, small, mm.clone(), finish); err != nil {
+			steps := finish
+			if (n+i)%2 == 0 {
+				steps = late
+			}
+			if err := run(h, small, mm.clone(), steps); err != nil {
 				t.Fatalf("%s: %v", where, err)
 			}
 			opens++

@@ -22,10 +22,13 @@ import (
 type diary struct {
 	told []string
 	last string // the newest entry, as a snapshot tells it
+
+	loads int
 }
 
 func (d *diary) Load(b []byte) error {
 	d.last = string(b)
+	d.loads++
 	d.told = append(d.told, "load "+d.last)
 	return nil
 }
@@ -282,6 +285,32 @@ func TestDamageShipped(t *testing.T) {
 				t.Errorf("served %s, want %s", got, want)
 			}
 		})
+	}
+}
+
+// TestDamagedSnapshotShipped damages the newest first frame, all of it shipped: the
+// segment before holds the state, and must stay until Recover is done.
+func TestDamagedSnapshotShipped(t *testing.T) {
+	fsys := threeSegments(t)
+	s, _ := openDiary(t, fsys)
+	must(t, s.Recover(once)) // copies nothing; h is in segment 3, what follows in 4
+	put(t, s, "i", 10)
+	put(t, s, "j", 10)
+	if got := served(t, s); got != "a b c d e f g h i j" {
+		t.Fatalf("served %s", got)
+	}
+	s.Trim(9)
+	must(t, s.Close())
+	frames, err := spool.Frames(fsys, dir, 4)
+	must(t, err)
+	flip(t, fsys, 4, frames[0].Off)
+	for range 3 {
+		s, d := openDiary(t, fsys)
+		if got, want := strings.Join(d.told, ", "), "i, j"; !strings.HasSuffix(got, want) || d.loads == 0 || slices.Contains(d.told, "gap") {
+			t.Errorf("state was told %s", got)
+		}
+		served(t, s) // and what can go, goes
+		fsys.Restart()
 	}
 }
 

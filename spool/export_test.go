@@ -1,6 +1,9 @@
 package spool
 
 import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"os"
 
 	"sealtail/internal/durable"
@@ -114,6 +117,17 @@ func (h Header) AppendFrame(b []byte, first bool, off, synced int64, env, rest [
 	f.syncSeg, f.syncOff = h.h.id, synced
 	b = f.append(b, &h.h)
 	return append(append(b, env...), rest...)
+}
+
+// FixFrame puts the checksum of a frame's head right.
+func (h Header) FixFrame(b []byte, off int64) []byte {
+	if len(b) < frameLen {
+		return b
+	}
+	b = append(bytes.Clone(b[:frameLen-4]), make([]byte, 4)...)
+	copy(b, h.h.salt[:markerLen])
+	binary.BigEndian.PutUint32(b[frameLen-4:], crc32.Update(h.h.seedAt(off), castagnoli, b[:frameLen-4]))
+	return b
 }
 
 // ReparseFrame decodes a frame's head and encodes it again.

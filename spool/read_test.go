@@ -230,6 +230,48 @@ func TestDrainers(t *testing.T) {
 	must(t, s.Close())
 }
 
+// TestTrimWhileNextReads trims the last envelope of a segment in which Next is
+// still reading: the segment goes later, and Next is not disturbed.
+func TestTrimWhileNextReads(t *testing.T) {
+	fsys := crashfs.New()
+	r := started(t, spool.Options{FS: fsys, SegmentBytes: 24 << 10})
+	must(t, r.append(newEntry(100, 10)))
+	for r.Stats().Segments == 1 {
+		must(t, r.append(newEntry(-1, 1000)))
+	}
+	must(t, r.append(newEntry(100, 10)))
+	if _, err := r.take(1); err != nil {
+		t.Fatal(err)
+	}
+	reading, trimmed := make(chan bool), make(chan bool)
+	var once sync.Once
+	fsys.Inject(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Read && op.Name == spool.SegName(dir, 1) {
+			once.Do(func() {
+				close(reading)
+				<-trimmed
+			})
+		}
+		return nil
+	})
+	done := make(chan error)
+	go func() {
+		_, err := r.take(1)
+		done <- err
+	}()
+	<-reading
+	r.Trim(1)
+	if n := r.Stats().Segments; n != 2 {
+		t.Errorf("%d segments while Next reads the first of 2", n)
+	}
+	close(trimmed)
+	must(t, <-done)
+	r.Trim(2)
+	if n := r.Stats().Segments; n != 1 {
+		t.Errorf("%d segments when all is shipped", n)
+	}
+}
+
 func TestPark(t *testing.T) {
 	fsys := crashfs.New()
 	r := started(t, spool.Options{FS: fsys})

@@ -16,7 +16,7 @@ import (
 //
 // Its snapshot, the first frame of a segment:
 //
-//	u8 version = 1 ‖ machine(32) ‖ u8 n ‖ head (n bytes; 0 = none) ‖ positions
+//	u8 version = 1 ‖ machine(32) ‖ u8 n ‖ head ‖ signer(32) (n bytes; 0 = none) ‖ positions
 type state struct {
 	identity  *seal.Identity
 	positions record.Positions
@@ -55,12 +55,18 @@ func (s *state) Load(snapshot []byte) error {
 		return errors.New("snapshot cut short")
 	}
 	s.head, s.last = nil, nil
-	if n > 0 && [32]byte(machine) == s.identity.Machine {
-		s.head = new(seal.Head)
-		if err := s.head.Unmarshal(rest[:n]); err != nil {
+	if n > 0 {
+		if n != seal.HeadSize+32 {
+			return errors.New("head of a wrong length")
+		}
+		head := new(seal.Head)
+		if err := head.Unmarshal(rest[:seal.HeadSize]); err != nil {
 			return err
 		}
-		s.lostHead = nil
+		signer := [32]byte(rest[seal.HeadSize:n])
+		if [32]byte(machine) == s.identity.Machine && signer == s.identity.Signer(head.Suite) {
+			s.head, s.lostHead = head, nil
+		}
 	}
 	s.positions = record.Positions{}
 	moved, err := s.positions.Apply(rest[n:])
@@ -146,7 +152,8 @@ func (s *state) Snapshot() []byte {
 	b := append([]byte{stateVersion}, s.identity.Machine[:]...)
 	var enc []byte
 	if head, err := s.Head(); err == nil && head != nil {
-		enc = head.Marshal()
+		signer := s.identity.Signer(head.Suite)
+		enc = append(head.Marshal(), signer[:]...)
 	}
 	b = append(b, byte(len(enc)))
 	b = append(b, enc...)

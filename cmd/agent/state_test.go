@@ -168,8 +168,7 @@ func TestStateFolds(t *testing.T) {
 
 func TestStateOfAnotherMachine(t *testing.T) {
 	theirs, sealTheirs := sealer(t, seal.AES256GCM)
-	ours, _ := sealer(t, seal.AES256GCM)
-	ours.Machine[0] = 1
+	ours, _ := sealer(t, seal.AES256GCM) // the same machine, but its key was lost
 	old := &state{identity: theirs}
 	env := sealTheirs([]byte("x"))
 	var ps record.Positions
@@ -177,9 +176,15 @@ func TestStateOfAnotherMachine(t *testing.T) {
 	if err := old.Apply(env, delta); err != nil {
 		t.Fatal(err)
 	}
+	moved := *theirs
+	moved.Machine[0] = 1
 	for name, fill := range map[string]func(*state) error{
 		"snapshot": func(s *state) error { return s.Load(old.Snapshot()) },
-		"entry":    func(s *state) error { return s.Apply(env, delta) },
+		"snapshot, the key was moved with it": func(s *state) error {
+			s.identity = &moved
+			return s.Load(old.Snapshot())
+		},
+		"entry": func(s *state) error { return s.Apply(env, delta) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := &state{identity: ours}
