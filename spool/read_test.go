@@ -236,13 +236,12 @@ func TestTrimWhileNextReads(t *testing.T) {
 	fsys := crashfs.New()
 	r := started(t, spool.Options{FS: fsys, SegmentBytes: 24 << 10})
 	must(t, r.append(newEntry(100, 10)))
+	_, err := r.take(1)
+	must(t, err)
 	for r.Stats().Segments == 1 {
 		must(t, r.append(newEntry(-1, 1000)))
 	}
 	must(t, r.append(newEntry(100, 10)))
-	if _, err := r.take(1); err != nil {
-		t.Fatal(err)
-	}
 	reading, trimmed := make(chan bool), make(chan bool)
 	var once sync.Once
 	fsys.Inject(func(op crashfs.Op) error {
