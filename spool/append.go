@@ -19,8 +19,9 @@ const (
 // be committed then.
 //
 // env may be nil: such an entry moves the state on and is not handed out.
-// snapshot returns the state as of this entry; it is called, perhaps more than
-// once, when the entry begins a segment. Append keeps none of the slices.
+// snapshot returns the state as of this entry; it is called, inside Append and
+// perhaps more than once, when the entry is to begin a segment. Append keeps
+// none of the slices.
 func (s *Spool) Append(ctx context.Context, env, delta []byte, snapshot func() []byte) error {
 	if len(env) > maxPart || len(delta) > maxPart {
 		return fmt.Errorf("spool: entry of %d + %d bytes is too long", len(env), len(delta))

@@ -211,7 +211,7 @@ func errLate(seg *segment, off int64) error {
 func (s *Spool) Trim(upto uint64) {
 	s.mu.Lock()
 	n := 0
-	for n < len(s.marks) && s.trimmed < upto {
+	for n < len(s.marks) && s.trimmed < upto && s.err == nil {
 		s.shipped = s.marks[n].end
 		s.stats.Pending--
 		s.stats.PendingBytes -= s.marks[n].bytes

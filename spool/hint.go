@@ -67,7 +67,7 @@ func (s *Spool) hintIn() time.Duration {
 func (s *Spool) writeHint(last bool) {
 	s.hintMu.Lock()
 	defer s.hintMu.Unlock()
-	if !last && time.Since(s.hintTime) < hintEvery {
+	if s.hintShut || !last && time.Since(s.hintTime) < hintEvery {
 		return
 	}
 	s.mu.Lock()

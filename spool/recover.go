@@ -74,8 +74,8 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 	rest := appendLedger(nil, s.ledger)
 	s.mu.Unlock()
 	rest = append(rest, snapshot...)
-	if id == math.MaxUint32 {
-		return "", s.fail(errors.New("segment numbers are used up"))
+	if id == math.MaxUint32 || len(rest) > maxPart {
+		return "", s.fail(fmt.Errorf("no segment can follow %d with a snapshot of %d bytes", id, len(snapshot)))
 	}
 
 	h := newHeader(id+1, prev, prevEnd)

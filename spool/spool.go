@@ -109,6 +109,7 @@ type Spool struct {
 	hintMu   sync.Mutex
 	hintFile durable.File // guarded by hintMu
 	hintTime time.Time    // guarded by hintMu; of the last write
+	hintShut bool         // guarded by hintMu; after Close
 
 	mu        sync.Mutex // guards all below
 	err       error      // final
@@ -214,6 +215,7 @@ func (s *Spool) Close() error {
 	}
 	errs := []error{final}
 	s.hintMu.Lock()
+	s.hintShut = true
 	if s.hintFile != nil {
 		errs = append(errs, s.hintFile.Close())
 		s.hintFile = nil

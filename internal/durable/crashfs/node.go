@@ -56,8 +56,7 @@ func (op nameOp) apply(names map[string]node) {
 }
 
 func (d *dir) clone(done map[node]node) *dir {
-	var dup func(n node) node
-	dup = func(n node) node {
+	dup := func(n node) node {
 		if c, ok := done[n]; ok {
 			return c
 		}
