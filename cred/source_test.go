@@ -137,7 +137,7 @@ func TestSourceExpiry(t *testing.T) {
 		want(t, "first", s.Get, "1")
 		time.Sleep(50*time.Minute - 1)
 		want(t, "10 minutes before its end", s.Get, "1")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want(t, "less", s.Get, "2")
 
 		f.set(func() { f.err = errDown })
@@ -155,7 +155,7 @@ func TestSourceExpiry(t *testing.T) {
 		want(t, "up", s.Get, "6")
 		time.Sleep(8*time.Minute - 1)
 		want(t, "a fifth of a short life before its end", s.Get, "6")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want(t, "less", s.Get, "7")
 	})
 }

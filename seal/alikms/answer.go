@@ -1,0 +1,95 @@
+package alikms
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+
+	"sealtail/seal"
+)
+
+// decode reads a JSON answer. Why it cannot is not said: the text might be
+// quoted.
+func decode(b []byte, answer any) bool { return json.Unmarshal(b, answer) == nil }
+
+// A plaintext is a data key in an answer, in base64. Unlike a string or a
+// []byte it leaves no copy behind where it is decoded.
+type plaintext []byte
+
+func (p plaintext) wipe() { clear(p) }
+
+var errPlaintext = errors.New("no base64")
+
+// UnmarshalJSON decodes a JSON string.
+func (p *plaintext) UnmarshalJSON(b []byte) error {
+	p.wipe()
+	*p = nil
+	if len(b) < 2 || b[0] != '"' {
+		return errPlaintext
+	}
+	b = b[1 : len(b)-1]
+	if bytes.IndexByte(b, '\\') >= 0 {
+		var ok bool
+		b, ok = unescape(b)
+		defer clear(b)
+		if !ok {
+			return errPlaintext
+		}
+	}
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
+	n, err := base64.StdEncoding.Decode(out, b)
+	if err != nil {
+		clear(out)
+		return errPlaintext
+	}
+	*p = out[:n]
+	return nil
+}
+
+// unescape returns a copy of b without JSON's escapes, of which base64 may have
+// \/ and \u00XX. The caller wipes it.
+func unescape(b []byte) ([]byte, bool) {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		c, n := b[0], 1
+		if c == '\\' {
+			switch {
+			case len(b) >= 2 && b[1] == '/':
+				c, n = '/', 2
+			case len(b) >= 6 && b[1] == 'u':
+				v, err := strconv.ParseUint(string(b[2:6]), 16, 7)
+				if err != nil {
+					return out, false
+				}
+				c, n = byte(v), 6
+			default:
+				return out, false
+			}
+		}
+		out, b = append(out, c), b[n:]
+	}
+	return out, true
+}
+
+// encryptionContext returns an envelope's context as the KMS takes it: a JSON
+// object of strings.
+func encryptionContext(action string, context []byte) (string, error) {
+	pairs, err := seal.ParseContext(context)
+	if err != nil {
+		return "", misfit(action, "Context", err.Error())
+	}
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(pairs); err != nil {
+		return "", misfit(action, "Context", err.Error())
+	}
+	s := strings.TrimSuffix(b.String(), "\n")
+	if len(s) > maxContext {
+		return "", misfit(action, "Context", "the context is longer than the KMS takes")
+	}
+	return s, nil
+}

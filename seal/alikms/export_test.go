@@ -1,0 +1,27 @@
+package alikms
+
+import (
+	"net/http"
+	"time"
+)
+
+// Sign is accessKey.sign.
+func Sign(req *http.Request, body []byte, id, secret, token string, now time.Time, nonce string) {
+	accessKey{id, secret, token}.sign(req, body, now, nonce)
+}
+
+// Canonical is canonical.
+func Canonical(parameters map[string]string) string { return canonical(parameters) }
+
+// SameKey is sameKey.
+func SameKey(a, b string) bool { return sameKey(a, b) }
+
+// Clean is clean.
+func Clean(message, secret, token string) string { return clean(message, accessKey{"", secret, token}) }
+
+// DecodePlaintext decodes a JSON string of an answer.
+func DecodePlaintext(b []byte) ([]byte, bool) {
+	var p plaintext
+	ok := decode(b, &p)
+	return p, ok
+}
