@@ -22,6 +22,7 @@ import (
 type diary struct {
 	told []string
 	last string // the newest entry, as a snapshot tells it
+	envs [][]byte
 }
 
 func (d *diary) Load(b []byte) error {
@@ -32,6 +33,7 @@ func (d *diary) Load(b []byte) error {
 
 func (d *diary) Apply(env, delta []byte) error {
 	d.last = string(delta)
+	d.envs = append(d.envs, env) // which is allowed
 	d.told = append(d.told, d.last)
 	return nil
 }
@@ -114,6 +116,11 @@ func TestUndamaged(t *testing.T) {
 	s, d := openDiary(t, fsys)
 	if got, want := strings.Join(d.told, ", "), "load -, a, b, c, d, load e, f, g, load h"; got != want {
 		t.Errorf("state was told %s, want %s", got, want)
+	}
+	for i, name := range strings.Split("a b c d f g", " ") {
+		if !strings.HasPrefix(string(d.envs[i]), name+":xxx") {
+			t.Errorf("envelope that the state kept: %.10q, want that of %s", d.envs[i], name)
+		}
 	}
 	if got := served(t, s); got != "a b c d e f g h" {
 		t.Errorf("served %s", got)

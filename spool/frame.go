@@ -133,7 +133,7 @@ type item struct {
 	frame     // of a bad item with a good head, that head; else only off and end
 	bad       bool
 	head      bool   // the head verifies
-	env, body []byte // body = rest; valid until the next call
+	env, body []byte // body = rest; valid as long as the window says
 }
 
 // next returns the next item. At the limit ok is false.

@@ -295,7 +295,9 @@ func (p *opening) fold(seg *segment, f durable.File, to int64) error {
 		}
 	}
 	limit := min(to, max(seg.size, framesFrom))
-	for sc := newScanner(&seg.header, f, framesFrom, limit); ; {
+	sc := newScanner(&seg.header, f, framesFrom, limit)
+	sc.w.keep = true // State may keep what it is given
+	for {
 		it, ok, err := sc.next()
 		if err != nil {
 			return err
@@ -370,7 +372,9 @@ func (p *opening) foldTail(seg *segment, f durable.File, to int64) error {
 	p.quiet = ""
 	s.base = p.st.Snapshot()
 	s.tail = tail{seg: seg, from: seg.end, to: to}
-	for sc := newScanner(&seg.header, f, seg.end, to); ; {
+	sc := newScanner(&seg.header, f, seg.end, to)
+	sc.w.keep = true
+	for {
 		it, ok, err := sc.next()
 		if err != nil || !ok {
 			return err

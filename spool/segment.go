@@ -194,6 +194,7 @@ func listSegments(fsys durable.FS, dir string) ([]uint32, error) {
 type window struct {
 	f     durable.File
 	limit int64 // nothing at or beyond is read
+	keep  bool  // what was returned stays valid: no buffer is used twice
 	buf   []byte
 	off   int64 // of buf[0]
 }
@@ -201,14 +202,18 @@ type window struct {
 // windowLen is how far a window reads ahead.
 const windowLen = 512 << 10
 
-// at returns the n bytes from off on, which must lie below the limit. They are
-// valid until the next call.
+// at returns the n bytes from off on, which must lie below the limit. Without
+// keep they are valid until the next call.
 func (w *window) at(off int64, n int) ([]byte, error) {
 	if i := off - w.off; i >= 0 && i+int64(n) <= int64(len(w.buf)) {
 		return w.buf[i : i+int64(n)], nil
 	}
-	size := max(n, int(min(windowLen, w.limit-off))) // never more than is asked for, or lies below the limit
-	if cap(w.buf) < size {
+	ahead := int64(windowLen)
+	if n > windowLen/8 { // a large frame: read no more than the head of the next, or much is read twice
+		ahead = int64(n) + frameLen
+	}
+	size := max(n, int(min(ahead, w.limit-off)))
+	if w.keep || cap(w.buf) < size {
 		w.buf = make([]byte, size)
 	}
 	w.buf, w.off = w.buf[:size], off

@@ -49,8 +49,8 @@ var ErrNewer = errors.New("spool: written by a newer version")
 var ErrClosed = errors.New("spool: closed")
 
 // A State is what the entries of a spool add up to. The spool calls it only
-// inside [Open], from that one goroutine. Slices are valid during the call only.
-// An error from it ends Open.
+// inside [Open], from that one goroutine. It may keep the slices it is given, and
+// must not write to them. An error from it ends Open.
 type State interface {
 	// Load replaces everything by a snapshot. It is called for the first frame
 	// of each segment in order, so more than once.
