@@ -57,6 +57,9 @@ func TestGenerateUnwrap(t *testing.T) {
 			if r.Type != seal.TypeAliKMS || string(r.KeyID) != tt.wire {
 				t.Errorf("got type %d, key id %s, want 1, %s", r.Type, r.KeyID, tt.wire)
 			}
+			if text := f.last.Get("EncryptionContext"); !strings.Contains(text, "<&>") {
+				t.Errorf("context: got %s, which takes more characters than it need", text)
+			}
 			var pairs map[string]string
 			if err := json.Unmarshal([]byte(f.last.Get("EncryptionContext")), &pairs); err != nil {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package alikms
 
 import (
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -15,6 +16,11 @@ func Canonical(parameters map[string]string) string { return canonical(parameter
 
 // SameKey is sameKey.
 func SameKey(a, b string) bool { return sameKey(a, b) }
+
+// LoopbackOnly is loopbackOnly.
+func LoopbackOnly(network, address string, c syscall.RawConn) error {
+	return loopbackOnly(network, address, c)
+}
 
 // Clean is clean.
 func Clean(message, secret, token string) string { return clean(message, accessKey{"", secret, token}) }

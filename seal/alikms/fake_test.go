@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,10 @@ import (
 	"sealtail/seal/alikms"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	os.Setenv("HTTPS_PROXY", "http://127.0.0.1:1") // which nobody may heed
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	testID    = "key-hzz62f1cb66fa42qo1234"

@@ -80,6 +80,15 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+func TestLoopbackOnly(t *testing.T) {
+	for address, ok := range map[string]bool{"127.0.0.1:80": true, "127.8.8.8:80": true, "[::1]:80": true,
+		"10.0.0.1:80": false, "[2001:db8::1]:80": false, "0.0.0.0:80": false, "localhost:80": false, "": false} {
+		if err := alikms.LoopbackOnly("tcp", address, nil); (err == nil) != ok {
+			t.Errorf("%s: got %v, want ok %v", address, err, ok)
+		}
+	}
+}
+
 // serveTLS serves f under its certificate for example.com and 127.0.0.1, and
 // returns that as a CA file.
 func serveTLS(t *testing.T, f http.Handler, config *tls.Config) (s *httptest.Server, caFile string) {
@@ -100,7 +109,7 @@ func serveTLS(t *testing.T, f http.Handler, config *tls.Config) (s *httptest.Ser
 func TestTLS(t *testing.T) {
 	f := newFake(t)
 	s, ca := serveTLS(t, f, nil)
-	old, oldCA := serveTLS(t, f, &tls.Config{MaxVersion: tls.VersionTLS11})
+	old, oldCA := serveTLS(t, f, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
 	address := s.Listener.Addr().String()
 	other := filepath.Join(t.TempDir(), "other.pem")
 	if err := os.WriteFile(other, []byte(otherCA), 0o600); err != nil {
@@ -178,8 +187,6 @@ func TestProxy(t *testing.T) {
 		wg.Wait()
 	}))
 	defer proxy.Close()
-	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-
 	c := client(t, "https://example.com", func(o *alikms.Options) {
 		o.CAFile, o.Proxy = ca, strings.Replace(proxy.URL, "://", "://user:password@", 1)
 	})
@@ -191,7 +198,7 @@ func TestProxy(t *testing.T) {
 	if want := "[CONNECT example.com:443 Basic dXNlcjpwYXNzd29yZA==]"; fmt.Sprint(asked) != want {
 		t.Errorf("got %v, want %s", asked, want)
 	}
-	direct := client(t, s.URL, func(o *alikms.Options) { o.CAFile = ca })
+	direct := client(t, "https://example.com", func(o *alikms.Options) { o.CAFile, o.DialAddress = ca, s.Listener.Addr().String() })
 	if _, err := direct.Generate(t.Context(), testContext(t)); err != nil {
 		t.Errorf("without a proxy: %v", err)
 	}

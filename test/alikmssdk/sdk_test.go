@@ -8,6 +8,7 @@ package alikmssdk_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -27,6 +28,7 @@ import (
 	"github.com/alibabacloud-go/tea/dara"
 	"github.com/aliyun/credentials-go/credentials"
 
+	"sealtail/emul"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
 )
@@ -207,6 +209,73 @@ func TestSameRequest(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// What either has made, the other opens.
+func TestBothAccepted(t *testing.T) {
+	const id, secret = "LTAI5tExample", "ExampleSecret"
+	e := emul.New(emul.Options{AccessKeyID: id, AccessKeySecret: secret})
+	defer e.Close()
+	s := httptest.NewServer(e.KMS())
+	defer s.Close()
+	cmk, err := e.SetKey(emul.Key{Spec: emul.SM4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := alikms.New(alikms.Options{Endpoint: s.URL, KeyID: cmk.ARN, Allow: []string{cmk.ARN}, Credentials: accessKey{id, secret, ""}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := kms.NewClient(&openapiutil.Config{AccessKeyId: dara.String(id), AccessKeySecret: dara.String(secret),
+		Endpoint: dara.String(strings.TrimPrefix(s.URL, "http://")), Protocol: dara.String("http")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := seal.ParseContext(pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encryptionContext := map[string]any{}
+	for k, v := range parsed {
+		encryptionContext[k] = v
+	}
+
+	d, err := ours.Generate(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := theirs.Decrypt(&kms.DecryptRequest{
+		CiphertextBlob: dara.String(base64.StdEncoding.EncodeToString(d.Recipients[0].Wrapped)), EncryptionContext: encryptionContext})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := *opened.Body.Plaintext, base64.StdEncoding.EncodeToString(d.Plain); got != want {
+		t.Errorf("the SDK opened %s, want %s", got, want)
+	}
+
+	var n int32 = 32
+	made, err := theirs.GenerateDataKey(&kms.GenerateDataKeyRequest{KeyId: &cmk.ARN, NumberOfBytes: &n, EncryptionContext: encryptionContext})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := base64.StdEncoding.DecodeString(*made.Body.CiphertextBlob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dek, err := ours.Unwrap(t.Context(), seal.Recipient{Type: seal.TypeAliKMS, KeyID: []byte(*made.Body.KeyId), Wrapped: wrapped}, pairs)
+	if got, want := base64.StdEncoding.EncodeToString(dek), *made.Body.Plaintext; err != nil || got != want {
+		t.Errorf("alikms opened %s, %v, want %s", got, err, want)
+	}
+
+	described, err := theirs.DescribeKey(&kms.DescribeKeyRequest{KeyId: &cmk.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := ours.Describe(t.Context(), cmk.ID)
+	if m := described.Body.KeyMetadata; err != nil || k.ARN != *m.Arn || k.State != *m.KeyState || k.Spec != *m.KeySpec ||
+		k.ProtectionLevel != *m.ProtectionLevel || k.DeletionProtection != *m.DeletionProtection {
+		t.Errorf("alikms got %+v, %v, the SDK %v", k, err, m)
 	}
 }
 
