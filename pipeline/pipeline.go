@@ -195,10 +195,14 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 		batch.AddEvent(e)
 		age.Reset(p.o.MaxAge)
 	}
-	for {
-		if batch.Empty() && p.o.Heartbeat > 0 {
+	quiet := func() {
+		if p.o.Heartbeat > 0 {
 			silence.Reset(p.o.Heartbeat)
 		}
+	}
+	quiet()
+	for {
+		sealed := p.count.sealed.Load()
 		select {
 		case c, ok := <-in:
 			if !ok {
@@ -214,17 +218,17 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 			}
 		case <-age.C:
 		case <-silence.C:
-			if batch.Empty() {
-				if err := p.heartbeat(ctx, batch); err != nil {
-					return err
-				}
+			if err := p.heartbeat(ctx, batch); err != nil {
+				return err
 			}
-			continue
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 		if err := p.seal(ctx, batch, KindData); err != nil {
 			return err
+		}
+		if p.count.sealed.Load() != sealed {
+			quiet()
 		}
 		age.Stop()
 		if !batch.Empty() { // a pause event
@@ -233,10 +237,11 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 	}
 }
 
-// finish seals what is left, with a stop event in an envelope marked FINAL.
+// finish seals what is left, then a stop event in an envelope marked FINAL,
+// with the pause event if there was a pause until then.
 func (p *Pipeline) finish(ctx context.Context, batch *record.Batch) error {
-	if p.o.Stop == "" {
-		return p.seal(ctx, batch, KindData)
+	if err := p.seal(ctx, batch, KindData); err != nil || p.o.Stop == "" {
+		return err
 	}
 	batch.AddEvent(record.Event{Name: "stop", Time: time.Now(), Fields: []record.Tag{{Key: "reason", Value: p.o.Stop}}})
 	return p.seal(ctx, batch, KindFinal)
@@ -288,8 +293,12 @@ func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint
 	return waited, p.commit(ctx, entry{env, batch.Moved()})
 }
 
-// heartbeat seals an envelope without records.
+// heartbeat seals an envelope without records, unless there is something to
+// seal at once instead.
 func (p *Pipeline) heartbeat(ctx context.Context, batch *record.Batch) error {
+	if batch.Size() > 0 {
+		return nil
+	}
 	now := time.Now().UnixNano()
 	env, waited, err := p.sealer.Seal(ctx, KindHeartbeat, now, now, CodecNone, nil)
 	if err != nil {
@@ -297,8 +306,11 @@ func (p *Pipeline) heartbeat(ctx context.Context, batch *record.Batch) error {
 	}
 	p.count.heartbeats.Add(1)
 	p.count.sealed.Add(int64(len(env)))
+	if err := p.commit(ctx, entry{env: env}); err != nil {
+		return err
+	}
 	p.notePause(batch, waited)
-	return p.commit(ctx, entry{env: env})
+	return nil
 }
 
 func (p *Pipeline) commit(ctx context.Context, e entry) error {

@@ -26,9 +26,10 @@ const (
 // A Batch gathers chunks in their encoded form until they are sealed
 // together. It can be divided between any two chunks.
 type Batch struct {
-	origin []byte // encoded tags of every group: stream, host, the stream's own
-	buf    []byte // encoded LogGroupList
-	marks  []mark // one a chunk
+	origin  []byte // encoded tags of every group: stream, host, the stream's own
+	buf     []byte // encoded LogGroupList
+	marks   []mark // one a chunk
+	records int    // of all marks
 }
 
 // A mark is what one chunk brought.
@@ -57,6 +58,7 @@ func (b *Batch) Reset() {
 	b.buf = b.buf[:0]
 	clear(b.marks)
 	b.marks = b.marks[:0]
+	b.records = 0
 }
 
 // Size is the length of the encoding so far, in bytes.
@@ -69,12 +71,7 @@ func (b *Batch) Empty() bool { return len(b.marks) == 0 }
 func (b *Batch) Chunks() int { return len(b.marks) }
 
 // Records is the number of records and events.
-func (b *Batch) Records() (n int) {
-	for _, m := range b.marks {
-		n += m.records
-	}
-	return n
-}
+func (b *Batch) Records() int { return b.records }
 
 // Raw is the number of bytes that the chunks took of their files.
 func (b *Batch) Raw() (n int64) {
@@ -133,6 +130,10 @@ func (b *Batch) Halve() (x, y *Batch) {
 	cut := b.marks[n-1].end
 	x = &Batch{origin: b.origin, buf: b.buf[:cut:cut], marks: b.marks[:n:n]}
 	y = &Batch{origin: b.origin, buf: b.buf[cut:], marks: slices.Clone(b.marks[n:])}
+	for _, m := range x.marks {
+		x.records += m.records
+	}
+	y.records = b.records - x.records
 	for i := range y.marks {
 		y.marks[i].end -= cut
 	}
@@ -153,6 +154,7 @@ func (b *Batch) Add(c *Chunk) {
 	m.records = len(c.Events) + len(c.Records)
 	m.end = len(b.buf)
 	b.marks = append(b.marks, m)
+	b.records += m.records
 }
 
 // AddEvent encodes an event of the agent.

@@ -169,6 +169,9 @@ func TestHalve(t *testing.T) {
 			if x.Chunks() == 0 || y.Chunks() == 0 || x.Chunks()+y.Chunks() != n {
 				t.Errorf("got %d and %d chunks of %d", x.Chunks(), y.Chunks(), n)
 			}
+			if x.Records() != x.Chunks() || x.Records()+y.Records() != b.Records() {
+				t.Errorf("got %d and %d records of %d", x.Records(), y.Records(), b.Records())
+			}
 			if got := append(bytes.Clone(x.Encoded()), y.Encoded()...); !bytes.Equal(got, whole) {
 				t.Error("the halves are not the whole")
 			}
