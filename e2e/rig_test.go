@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,11 @@ var bin string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		var err error
+		err := stat("..")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		if bin, err = os.MkdirTemp("", "sealtail-e2e"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -40,6 +45,17 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// stat looks at every source file, so that go test does not take a result for
+// current after one changed.
+func stat(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
 }
 
 // A rig is one agent with its files: logs in logs/, state in state/, sealed

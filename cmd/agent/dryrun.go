@@ -58,14 +58,16 @@ func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal
 	if err != nil {
 		return err
 	}
-	t, err := newTailer(s, tail.Options{Key: make([]byte, 32), Once: true, Log: log})
+	t, err := newTailer(s, len(cfg.Streams), tail.Options{Key: make([]byte, 32), Once: true, Log: log})
 	if err != nil {
 		return err
 	}
 	chunks := make(chan *record.Chunk, 2)
 	both := new(stages)
-	both.run("tail", func() {}, func() error { return t.Run(ctx, chunks) })
-	both.run("pipeline", func() {}, func() error { return p.Run(ctx, chunks) })
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	both.run("tail", stop, func() error { return t.Run(running, chunks) })
+	both.run("pipeline", stop, func() error { return p.Run(running, chunks) })
 	both.wait("pipeline", "tail")
 	if both.err != nil {
 		return both.err
@@ -90,21 +92,21 @@ func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal
 }
 
 // shown is a record as it may be printed: as it is only if that was asked
-// for, else its shape: letters as x, digits as 0.
+// for, else its shape: ASCII digits as 0, punctuation as it is, all else as x.
 func shown(content []byte, show bool) string {
 	const most = 160
 	s := strings.Map(func(r rune) rune {
 		switch {
-		case r == utf8.RuneError || unicode.IsControl(r):
-			return '.'
-		case show:
+		case show && unicode.IsPrint(r) && r != utf8.RuneError:
 			return r
-		case unicode.IsLetter(r):
-			return 'x'
-		case unicode.IsDigit(r):
+		case show:
+			return '.'
+		case '0' <= r && r <= '9':
 			return '0'
+		case r == ' ' || r < utf8.RuneSelf && (unicode.IsPunct(r) || unicode.IsSymbol(r)):
+			return r
 		}
-		return r
+		return 'x'
 	}, string(content))
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"

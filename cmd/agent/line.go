@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,23 +39,81 @@ type line struct {
 	sink     *sink.Sink
 	store    *dir.Store
 	commit   *committer
+	found    *discoveries
 	fromEnd  bool // a first start that takes the files from their ends
 	log      *zap.Logger
 }
 
-// A committer is the pipeline's way into the spool: an entry is an envelope
-// and the positions that moved with it. Only the appending goroutine uses it.
+// A committer is the way into the spool: an entry is an envelope and the
+// positions that moved with it.
 type committer struct {
 	spool *spool.Spool
-	state *state
+
+	mu    sync.Mutex // held while an entry is appended
+	state *state     // guarded by mu once the line runs
 }
 
+// Append is for the pipeline.
 func (c *committer) Append(ctx context.Context, env []byte, moved []record.Position) error {
-	delta := c.state.positions.AppendDelta(nil, moved)
-	if env != nil {
-		c.state.last = env
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spool.Append(ctx, env, c.state.advance(env, moved), c.state.Snapshot)
+}
+
+// found commits files that were discovered, past the pipeline: it may be
+// waiting for a key for hours, and a restart meanwhile must know them. Those
+// that the pipeline was quicker with are passed over.
+func (c *committer) found(ctx context.Context, files []record.Position) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files = slices.DeleteFunc(files, func(p record.Position) bool {
+		_, known := c.state.positions.Get(p.ID)
+		return known
+	})
+	if len(files) == 0 {
+		return nil
 	}
-	return c.spool.Append(ctx, env, delta, c.state.Snapshot)
+	return c.spool.Append(ctx, nil, c.state.advance(nil, files), c.state.Snapshot)
+}
+
+// discoveries are files that the tailer found and nobody committed yet.
+type discoveries struct {
+	mu    sync.Mutex
+	files []record.Position
+	wake  chan struct{} // holds one
+}
+
+// add is called by the tailer; it does not block.
+func (d *discoveries) add(files []record.Position) {
+	d.mu.Lock()
+	d.files = append(d.files, files...)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *discoveries) take() (files []record.Position) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files, d.files = d.files, nil
+	return files
+}
+
+// commit commits what is found until the tailer is done.
+func (d *discoveries) commit(ctx context.Context, done <-chan struct{}, c *committer) error {
+	for ended := false; !ended; {
+		select {
+		case <-d.wake:
+		case <-done:
+			ended = true
+		}
+		if err := c.found(ctx, d.take()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A chain is seal's as the pipeline wants it.
@@ -79,32 +138,45 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 	if err != nil {
 		return nil, err
 	}
+	for _, d := range sp.Damages() {
+		if !d.Known {
+			log.Error("spool damaged", zap.Stringer("damage", d))
+		}
+	}
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: store, log: log,
-		commit: &committer{sp, st}, fromEnd: s.StartAt == "end" && !st.begun}
+		commit: &committer{spool: sp, state: st}, found: &discoveries{wake: make(chan struct{}, 1)},
+		fromEnd: s.StartAt == "end" && !st.begun}
 	l.sink = sink.New(sink.Options{InFlight: 1, RetryMax: where.RetryMax, Stub: stub, Log: log}, sp, store)
 
-	head, err := st.Head()
-	if err != nil {
-		return nil, fmt.Errorf("find the head of the chain: %w", err)
-	}
+	head := st.Head()
 	sealer, err := newChain(s, cfg.Agent, id.signing, keys, head)
 	if err != nil {
 		return nil, err
 	}
 	l.pipeline, err = newPipeline(cfg, s, chain{sealer}, l.commit, pipeline.Options{
-		Start: append([]record.Event{startEvent(cfg, head)}, lostHeads(st)...),
+		Start: append([]record.Event{startEvent(cfg, head)}, lostHead(st)...),
 		Stop:  "terminated", Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.tail, err = newTailer(s, tail.Options{
+	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
 		Positions: st.positions.All(), Key: id.key, Log: log,
 	})
 	return l, err
 }
 
-func newTailer(s conf.Stream, o tail.Options) (*tail.Tailer, error) {
+// reserve is how many descriptors are left to what is not a followed file:
+// spools, sinks, keyrings, watches.
+const reserve = 128
+
+// newTailer gives a stream its share of the descriptors that there are.
+func newTailer(s conf.Stream, streams int, o tail.Options) (*tail.Tailer, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, fmt.Errorf("get limit of open files: %w", err)
+	}
+	o.MaxOpen = max(16, (int(min(limit.Cur, 1<<20))-reserve)/streams)
 	o.Include, o.Exclude = s.Include, s.Exclude
 	o.HoldMaxBytes = max(1, int64(s.Hold.MaxBytes))
 	if o.HoldMinFree = float64(s.Hold.MinFree); o.HoldMinFree == 0 {
@@ -158,15 +230,15 @@ func startEvent(cfg *conf.Config, head *seal.Head) record.Event {
 	}}
 }
 
-// lostHeads names a chain that could not be gone on with, because its head
-// was in damaged bytes of the spool.
-func lostHeads(st *state) []record.Event {
-	if st.lostHead == nil {
+// lostHead names a chain that could not be gone on with, because its head was
+// in damaged bytes of the spool.
+func lostHead(st *state) []record.Event {
+	if st.lost == nil {
 		return nil
 	}
 	return []record.Event{{Name: "loss", Time: time.Now(), Fields: []record.Tag{
 		{Key: "path", Value: ""}, {Key: "inode", Value: "0"}, {Key: "from", Value: "0"}, {Key: "to", Value: "0"},
-		{Key: "reason", Value: fmt.Sprintf("head of stream %x lost in a damaged spool", *st.lostHead)},
+		{Key: "reason", Value: fmt.Sprintf("head of stream %x lost in a damaged spool", *st.lost)},
 	}}}
 }
 
@@ -181,42 +253,57 @@ func stub(env []byte) ([]byte, error) {
 // run follows the files until ctx ends, then seals what was read and ships
 // what is sealed, each within its time. Its error is final.
 func (l *line) run(ctx context.Context) error {
-	sealing, stopSealing := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stopSealing(nil)
+	sealing, stopSealing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSealing()
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopShipping()
-	ctx, stopReading := context.WithCancel(ctx)
+	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
+	defer context.AfterFunc(reading, func() { time.AfterFunc(l.stop.SealTimeout, stopSealing) })()
 
 	var stages stages
 	chunks := make(chan *record.Chunk, 2)
 	first := make(chan struct{}) // closed once the positions to begin from are committed
+	ready := make(chan struct{}) // closed once the spool can be appended to
 	stages.run("sink", stopReading, func() error { return l.sink.Run(shipping) })
 	stages.run("tail", stopReading, func() error {
 		select {
 		case <-first:
-			return l.tail.Run(ctx, chunks)
-		case <-ctx.Done():
+			return l.tail.Run(reading, chunks)
+		case <-reading.Done():
 			close(chunks)
 			return nil
 		}
 	})
 	stages.run("pipeline", stopReading, func() error {
-		defer l.spool.CloseInput()
-		stop := context.AfterFunc(ctx, func() {
-			time.AfterFunc(l.stop.SealTimeout, func() { stopSealing(errors.New("stop.seal_timeout is over")) })
-		})
-		defer stop()
 		if err := l.begin(sealing, first); err != nil {
-			return err
+			return unlessEnded(sealing, err)
 		}
+		close(ready)
 		return l.pipeline.Run(sealing, chunks)
 	})
-	stages.wait("pipeline")
-	patience := time.AfterFunc(l.stop.ShipTimeout, stopShipping)
-	defer patience.Stop()
+	stages.run("discoveries", stopReading, func() error {
+		select {
+		case <-ready:
+		case <-stages.done["pipeline"]:
+			return nil
+		}
+		return unlessEnded(sealing, l.found.commit(sealing, stages.done["tail"], l.commit))
+	})
+	stages.wait("pipeline", "discoveries")
+	l.spool.CloseInput()
+	defer time.AfterFunc(l.stop.ShipTimeout, stopShipping).Stop()
 	stages.wait("sink", "tail")
 	return errors.Join(stages.err, l.store.Close(), l.spool.Close())
+}
+
+// unlessEnded drops an error that says no more than that ctx has ended: what
+// waited then stays in its files.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }
 
 // begin makes the spool ready to append to, and, at a first start that takes

@@ -71,7 +71,7 @@ func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
 	defer lock.Close()
 	id, err := openIdentity(cfg.Agent.StateDir)
 	if err != nil {
-		return err
+		return newer(err)
 	}
 	if id.replaced {
 		log.Warn("this state is from another machine: new signing keys and new streams begin; what is spooled ships as it is")
@@ -83,11 +83,8 @@ func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
 	var lines []*line
 	for _, s := range cfg.Streams {
 		l, err := openLine(cfg, s, id, keys[keysOf(s)], log)
-		if errors.Is(err, spool.ErrNewer) || errors.Is(err, errStateVersion) {
-			return &failure{exitConfig, fmt.Errorf("stream %s: %w", s.Name, err), "run the newer sealtail that wrote this state directory"}
-		}
 		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.Name, err)
+			return newer(fmt.Errorf("stream %s: %w", s.Name, err))
 		}
 		lines = append(lines, l)
 	}
@@ -118,6 +115,17 @@ func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
 	}
 	log.Info("stopped", zap.Duration("after", time.Since(began).Round(time.Second)))
 	return errors.Join(all.err, life.err)
+}
+
+// newer gives an error of a state directory of a newer format the exit code
+// that ends a restart loop.
+func newer(err error) error {
+	for _, format := range []error{spool.ErrNewer, seal.ErrNewer, errStateVersion} {
+		if errors.Is(err, format) {
+			return &failure{exitConfig, err, "run the newer sealtail that wrote this state directory"}
+		}
+	}
+	return err
 }
 
 // tell logs what went through the line.
@@ -163,6 +171,9 @@ func openKeys(cfg *conf.Config, log *zap.Logger) (map[keyUse]*seal.Keys, error) 
 // while the agent waits.
 func openKeyring(k conf.Key, log *zap.Logger) seal.KMS {
 	ring := keyring.Open(k.File)
+	if err := ring.SelfTest(); err != nil {
+		log.Warn("keyring fails its self-test", zap.String("file", k.File), zap.Error(err))
+	}
 	if opens, err := ring.Opens(); err == nil && opens {
 		log.Warn("the keyring can open what it seals: whoever takes over this host can read what it shipped", zap.String("file", k.File))
 	}

@@ -14,18 +14,29 @@ import (
 // the head of the chain. It is folded from the spool's entries at start and
 // carried on by [committer].
 //
-// Its snapshot, the first frame of a segment:
+// Its snapshot, in the first frame of a segment:
 //
-//	u8 version = 1 ‖ machine(32) ‖ u8 n ‖ head ‖ signer(32) (n bytes; 0 = none) ‖ positions
+//	u8 version = 1 ‖ u8 flags ‖ machine(32)
+//	‖ head ‖ signer(32)   with stateHead
+//	‖ stream_id(16)       with stateLost
+//	‖ positions
 type state struct {
 	identity  *seal.Identity
 	positions record.Positions
-	begun     bool       // something was ever committed
+	begun     bool       // an entry was committed: start_at has had its say
 	head      *seal.Head // of the chain as of the newest snapshot; nil = none
 	last      []byte     // the newest envelope behind head; nil = none
-	lostHead  *[16]byte  // stream_id of a chain whose head is lost in damage
+	lost      *[16]byte  // stream_id of a chain whose head was lost in damage
 	gap       *gap       // the damage being crossed; nil = none
 }
+
+const (
+	stateVersion = 1
+
+	stateBegun = 0x01
+	stateHead  = 0x02
+	stateLost  = 0x04
+)
 
 // A gap is damage between two entries.
 type gap struct {
@@ -33,43 +44,55 @@ type gap struct {
 	seen   map[uint64]bool  // files that an entry behind it named
 }
 
-const stateVersion = 1
-
 var (
 	_ spool.State = (*state)(nil)
 
 	errStateVersion = errors.New("state of a newer version")
+	errStateShort   = errors.New("snapshot cut short")
 )
 
 // Load takes over a snapshot.
 func (s *state) Load(snapshot []byte) error {
-	s.begun = true
-	if len(snapshot) < 34 {
-		return errors.New("snapshot cut short")
+	rest := snapshot
+	take := func(n int) (b []byte) {
+		if rest == nil || len(rest) < n {
+			rest = nil
+			return make([]byte, n)
+		}
+		b, rest = rest[:n], rest[n:]
+		return b
 	}
-	if snapshot[0] != stateVersion {
-		return fmt.Errorf("%w: %d", errStateVersion, snapshot[0])
+	if version := take(1)[0]; rest != nil && version != stateVersion {
+		return fmt.Errorf("%w: %d", errStateVersion, version)
 	}
-	machine, n, rest := snapshot[1:33], int(snapshot[33]), snapshot[34:]
-	if n > len(rest) {
-		return errors.New("snapshot cut short")
-	}
+	flags, machine := take(1)[0], [32]byte(take(32))
+	s.begun = flags&stateBegun != 0
 	s.head, s.last = nil, nil
-	if n > 0 {
-		if n != seal.HeadSize+32 {
-			return errors.New("head of a wrong length")
-		}
+	if flags&stateHead != 0 {
 		head := new(seal.Head)
-		if err := head.Unmarshal(rest[:seal.HeadSize]); err != nil {
-			return err
+		if b := take(seal.HeadSize); rest != nil {
+			if err := head.Unmarshal(b); err != nil {
+				return err
+			}
 		}
-		signer := [32]byte(rest[seal.HeadSize:n])
-		if [32]byte(machine) == s.identity.Machine && signer == s.identity.Signer(head.Suite) {
-			s.head, s.lostHead = head, nil
+		signer := [32]byte(take(32))
+		// Another machine's chain, or one under a key that was replaced, is not
+		// gone on with.
+		if machine == s.identity.Machine && signer == s.identity.Signer(head.Suite) {
+			s.head, s.lost = head, nil
 		}
+	}
+	if flags&stateLost != 0 {
+		s.lost = (*[16]byte)(take(16))
+	}
+	if rest == nil {
+		return errStateShort
+	}
+	if flags&^(stateBegun|stateHead|stateLost) != 0 {
+		return errors.New("snapshot with unknown flags")
 	}
 	s.positions = record.Positions{}
-	moved, err := s.positions.Apply(rest[n:])
+	moved, err := s.positions.Apply(rest)
 	if err != nil {
 		return err
 	}
@@ -95,18 +118,17 @@ func (s *state) Apply(env, delta []byte) error {
 	if err != nil {
 		return err
 	}
-	if s.identity.Signer(e.Suite) != e.Signer {
-		s.head, s.last = nil, nil // another machine's chain: ours begins anew
-		return nil
+	s.head, s.last = nil, nil
+	if s.identity.Signer(e.Suite) == e.Signer {
+		s.last, s.lost = env, nil
 	}
-	s.last, s.lostHead = env, nil
 	return nil
 }
 
 // Gap notes that entries are lost between what was applied and what comes.
 func (s *state) Gap(string) {
-	if head, err := s.Head(); err == nil && head != nil {
-		s.lostHead = &head.StreamID
+	if head := s.Head(); head != nil {
+		s.lost = &head.StreamID
 	}
 	s.head, s.last = nil, nil
 	s.gap = &gap{before: make(map[uint64]int64), seen: make(map[uint64]bool)}
@@ -136,26 +158,41 @@ func (s *state) cross(moved []record.Position) {
 }
 
 // Head is the head of the chain to go on with; nil = begin a new one.
-func (s *state) Head() (*seal.Head, error) {
+func (s *state) Head() *seal.Head {
 	if s.last == nil {
-		return s.head, nil
+		return s.head
 	}
 	head, err := seal.HeadOf(s.last)
 	if err != nil {
-		return nil, err
+		panic("state: an envelope that was parsed before: " + err.Error())
 	}
-	return &head, nil
+	return &head
 }
 
 // Snapshot encodes the state as of the newest entry.
 func (s *state) Snapshot() []byte {
-	b := append([]byte{stateVersion}, s.identity.Machine[:]...)
-	var enc []byte
-	if head, err := s.Head(); err == nil && head != nil {
-		signer := s.identity.Signer(head.Suite)
-		enc = append(head.Marshal(), signer[:]...)
+	b := append([]byte{stateVersion, 0}, s.identity.Machine[:]...)
+	if s.begun {
+		b[1] |= stateBegun
 	}
-	b = append(b, byte(len(enc)))
-	b = append(b, enc...)
+	if head := s.Head(); head != nil {
+		b[1] |= stateHead
+		signer := s.identity.Signer(head.Suite)
+		b = append(append(b, head.Marshal()...), signer[:]...)
+	}
+	if s.lost != nil {
+		b[1] |= stateLost
+		b = append(b, s.lost[:]...)
+	}
 	return s.positions.AppendSnapshot(b)
+}
+
+// advance takes over an entry that is about to be appended and returns its
+// delta. The state keeps env.
+func (s *state) advance(env []byte, moved []record.Position) (delta []byte) {
+	s.begun = true
+	if env != nil {
+		s.last, s.lost = env, nil
+	}
+	return s.positions.AppendDelta(nil, moved)
 }

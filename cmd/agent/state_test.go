@@ -72,7 +72,7 @@ func TestPositionsCost(t *testing.T) {
 	if err := sp.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c := &committer{sp, st}
+	c := &committer{spool: sp, state: st}
 	var known []record.Position
 	for i := range uint64(files) {
 		known = append(known, at(i, 0, 1<<30))
@@ -138,6 +138,10 @@ func TestStateFolds(t *testing.T) {
 			var ps record.Positions
 			for n := range int64(5) {
 				env := sealNext([]byte("x"))
+				want, err := seal.HeadOf(env)
+				if err != nil {
+					t.Fatal(err)
+				}
 				delta := ps.AppendDelta(nil, []record.Position{at(uint64(n%2), n, n+1)})
 				if err := live.Apply(env, delta); err != nil {
 					t.Fatal(err)
@@ -151,12 +155,8 @@ func TestStateFolds(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				want, err := seal.HeadOf(env)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got, err := live.Head(); err != nil || *got != want {
-					t.Fatalf("got head %v (%v), want %v", got, err, want)
+				if got := live.Head(); *got != want {
+					t.Fatalf("got head %v, want %v", got, want)
 				}
 			}
 			if !reflect.DeepEqual(folded.Snapshot(), live.Snapshot()) || !folded.begun {
@@ -191,8 +191,8 @@ func TestStateOfAnotherMachine(t *testing.T) {
 			if err := fill(st); err != nil {
 				t.Fatal(err)
 			}
-			if head, err := st.Head(); head != nil || err != nil {
-				t.Errorf("goes on with the chain of %v (%v)", head, err)
+			if head := st.Head(); head != nil {
+				t.Errorf("goes on with the chain of %v", head)
 			}
 			if p, ok := st.positions.Get(1); !ok || p.Offset != 9 {
 				t.Errorf("got %v, want the positions kept", p)
@@ -232,7 +232,7 @@ func TestGaps(t *testing.T) {
 			}
 			apply(tt.before)
 			st.Gap("bytes 1 to 2")
-			if st.lostHead == nil {
+			if st.lost == nil {
 				t.Error("the chain goes on as if nothing was lost")
 			}
 			if tt.snapshot != nil {
@@ -246,7 +246,7 @@ func TestGaps(t *testing.T) {
 				}
 			}
 			apply(tt.after)
-			if st.lostHead != nil {
+			if st.lost != nil {
 				t.Error("a chain with a later envelope is taken for lost")
 			}
 			var got []string
@@ -276,7 +276,7 @@ func FuzzState(f *testing.F) {
 		var one, two = &state{identity: id}, &state{identity: id}
 		err := one.Load(b)
 		if err != nil {
-			if len(b) > 34 && b[0] != stateVersion && !errors.Is(err, errStateVersion) {
+			if len(b) > 0 && b[0] != stateVersion && !errors.Is(err, errStateVersion) {
 				t.Errorf("version %d: got %v", b[0], err)
 			}
 			return
