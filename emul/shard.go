@@ -3,6 +3,7 @@ package emul
 import (
 	"crypto/cipher"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -41,8 +42,8 @@ func hexKey(k *big.Int) string {
 
 // parseKey returns a hash key of 32 hexadecimal digits.
 func parseKey(text string) (*big.Int, bool) {
-	k, ok := new(big.Int).SetString(text, 16)
-	return k, ok && len(text) == 32 && k.Sign() >= 0 && text[0] != '+'
+	b, err := hex.DecodeString(text)
+	return new(big.Int).SetBytes(b), err == nil && len(b) == 16
 }
 
 // addShards divides a range of keys among n new shards.
