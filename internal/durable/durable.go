@@ -7,7 +7,8 @@
 //	WriteFile:  NAME.tmp ── write ── fsync ── rename to NAME ── fsync of the directory
 //
 // A crash leaves NAME as it was or as it is to be, and perhaps a NAME.tmp,
-// which the next WriteFile replaces. The reasons for each step are those of
+// which the next WriteFile replaces. [Replace] does the same and keeps owner
+// and mode, [Create] never replaces. The reasons for each step are those of
 // [All File Systems Are Not Created Equal] and [Can Applications Recover from
 // fsync Failures?]: after a failed fsync nothing read back proves anything, so
 // its error is final and never retried.
@@ -99,6 +100,14 @@ func NoRoom(err error) bool {
 // WriteFile gives the file name the content data, wholly or not at all, and
 // returns when that is durable. Two calls for one name must not overlap.
 func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
+	return write(fsys, name, data, perm,
+		func(File) error { return nil },
+		func(tmp string) error { return fsys.Rename(tmp, name) })
+}
+
+// write writes NAME.tmp, which prepare gets while it is empty, and has place
+// give it its final name.
+func write(fsys FS, name string, data []byte, perm fs.FileMode, prepare func(File) error, place func(tmp string) error) error {
 	tmp := name + ".tmp"
 	if err := fsys.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -107,7 +116,10 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	err = prepare(f)
+	if err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -115,7 +127,7 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 		err = cerr
 	}
 	if err == nil {
-		err = fsys.Rename(tmp, name)
+		err = place(tmp)
 	}
 	if err != nil {
 		// The error that counts is the first; a file left behind is replaced by the next call.
@@ -169,12 +181,7 @@ func ReadFile(fsys FS, name string, max int64) (data []byte, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readAll(f, name, max)
-}
-
-// readAll reads r to its end and refuses more than max bytes.
-func readAll(r io.Reader, name string, max int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, max+1))
+	data, err = io.ReadAll(io.LimitReader(f, max+1))
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +39,126 @@ func TestWriteFile(t *testing.T) {
 	}
 	if err := durable.WriteFile(durable.OS, filepath.Join(name, "x"), nil, 0o600); err == nil {
 		t.Error("WriteFile below a file: no error")
+	}
+}
+
+// owned returns mode, owner and group.
+func owned(t *testing.T, name string) string {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%04o %d:%d", info.Mode(), st.Uid, st.Gid)
+}
+
+// A file that others depend on stays theirs when its content changes.
+func TestReplace(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	if err := durable.Replace(name, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a file: got %v, want not exist", err)
+	}
+	if err := os.WriteFile(name, []byte("before"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(name, 12345, 23456); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mode := range []fs.FileMode{0o600, 0o640, 0o400, 0o666} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		want := owned(t, name)
+		if err := durable.Replace(name, []byte("after")); err != nil {
+			t.Fatal(err)
+		}
+		if got := owned(t, name); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got, err := os.ReadFile(name); string(got) != "after" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
+// Who may not give a file away does not take it.
+func TestReplaceOfAnother(t *testing.T) {
+	const nobody = 65534
+	if dir := os.Getenv("REPLACE_IN"); dir != "" {
+		name := filepath.Join(dir, "f")
+		want := owned(t, name)
+		if err := durable.Replace(name, []byte("after")); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "keep owner 0:") {
+			t.Errorf("got %v, want that the owner cannot be kept", err)
+		}
+		if got, _ := os.ReadFile(name); string(got) != "before" || owned(t, name) != want {
+			t.Errorf("got %q of %s, want the file as it was", got, owned(t, name))
+		}
+		if _, err := os.Stat(name + ".tmp"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("left a temporary file: %v", err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to become another user")
+	}
+	dir, err := os.MkdirTemp("", "replace")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := errors.Join(os.Chmod(dir, 0o777), os.WriteFile(filepath.Join(dir, "f"), []byte("before"), 0o600),
+		os.Chmod(filepath.Join(dir, "f"), 0o640), os.Chown(filepath.Join(dir, "f"), 0, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	cmd := exec.Command("/proc/self/fd/3", "-test.run=^"+t.Name()+"$")
+	cmd.ExtraFiles = []*os.File{exe}
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "REPLACE_IN="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("as another user: %v\n%s", err, out)
+	}
+}
+
+// Create never takes the place of anything, not even of a link to nowhere.
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	if err := os.WriteFile(name+".tmp", []byte("left"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Create(name, []byte("one"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, base := range []string{"f", "link", "dir"} {
+		if err := durable.Create(filepath.Join(dir, base), []byte("two"), 0o600); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: got %v, want exist", base, err)
+		}
+	}
+	if got, err := os.ReadFile(name); string(got) != "one" {
+		t.Errorf("got %q, %v, want one", got, err)
+	}
+	var names []string
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"dir", "f", "link"}; !slices.Equal(names, want) {
+		t.Errorf("got %v, want %v", names, want)
 	}
 }
 
@@ -195,6 +317,14 @@ func TestReadPrivate(t *testing.T) {
 	}
 	if _, err := durable.ReadPrivate(file("long", 0o600), 5); err == nil || errors.Is(err, durable.ErrNotPrivate) {
 		t.Errorf("6 bytes with a bound of 5: %v", err)
+	}
+	// It lies in one buffer, which whoever clears it has wiped; io.ReadAll would leave those that it outgrew.
+	long := filepath.Join(dir, "longer")
+	if err := os.WriteFile(long, make([]byte, 10000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := durable.ReadPrivate(long, 10000); len(got) != 10000 || cap(got) != 10001 {
+		t.Errorf("got %d bytes, %v, in a buffer of %d", len(got), err, cap(got))
 	}
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(file("target", 0o644), link); err != nil {

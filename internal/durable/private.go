@@ -42,6 +42,9 @@ func Lock(name string) (io.Closer, error) {
 // must be a regular one, belong to root or to this process's user, and be
 // closed to others; its group may read it. That is checked on the open
 // descriptor, so the file read is the file checked.
+//
+// The answer is all that is in memory of the file: whoever clears it has wiped
+// it. Nothing is left behind an error.
 func ReadPrivate(name string, max int64) ([]byte, error) {
 	// O_NONBLOCK: to open a FIFO must not wait for its writer.
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -56,7 +59,19 @@ func ReadPrivate(name string, max int64) ([]byte, error) {
 	if err := private(name, info); err != nil {
 		return nil, err
 	}
-	return readAll(f, name, max)
+	// One byte more than there is tells the end.
+	b := make([]byte, min(info.Size(), max)+1)
+	n, err := io.ReadFull(f, b)
+	switch {
+	case err == io.EOF, err == io.ErrUnexpectedEOF:
+		return b[:n], nil
+	case err == nil && info.Size() > max:
+		err = fmt.Errorf("%s: longer than %d bytes", name, max)
+	case err == nil:
+		err = fmt.Errorf("%s: grows while it is read", name)
+	}
+	clear(b)
+	return nil, err
 }
 
 func private(name string, info fs.FileInfo) error {
@@ -70,6 +85,52 @@ func private(name string, info fs.FileInfo) error {
 	}
 	if mode := info.Mode().Perm(); mode&0o037 != 0 {
 		return fmt.Errorf("%s: %w: mode %04o, must be 0640 or less", name, ErrNotPrivate, mode)
+	}
+	return nil
+}
+
+// Create makes the file name with the content data, as [WriteFile] does on
+// [OS], but never in place of another: then the error is [fs.ErrExist].
+func Create(name string, data []byte, perm fs.FileMode) error {
+	return write(OS, name, data, perm, func(File) error { return nil }, func(tmp string) error {
+		if err := os.Link(tmp, name); err != nil {
+			return err
+		}
+		return os.Remove(tmp)
+	})
+}
+
+// Replace gives a file that there is the content data, as [WriteFile] does on
+// [OS], and leaves it its owner, group and permissions (not an access control
+// list). Where it may not give them, the file stays as it is.
+func Replace(name string, data []byte) error {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return err
+	}
+	keep := func(f File) error {
+		tmp := f.(osFile)
+		if err := keepOwner(tmp.File, info); err != nil {
+			return err
+		}
+		return tmp.Chmod(info.Mode().Perm())
+	}
+	return write(OS, name, data, 0o600, keep, func(tmp string) error { return os.Rename(tmp, name) })
+}
+
+// keepOwner gives f the owner and group that info names.
+func keepOwner(f *os.File, info fs.FileInfo) error {
+	now, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	want, ok := info.Sys().(*syscall.Stat_t)
+	has, ok2 := now.Sys().(*syscall.Stat_t)
+	if !ok || !ok2 || has.Uid == want.Uid && has.Gid == want.Gid {
+		return nil
+	}
+	if err := f.Chown(int(want.Uid), int(want.Gid)); err != nil {
+		return fmt.Errorf("keep owner %d:%d: %w", want.Uid, want.Gid, err)
 	}
 	return nil
 }
