@@ -157,9 +157,10 @@ func (t *Tailer) read(f *file) *record.Chunk {
 			continue
 		}
 		if st.Size < f.seen {
+			from, to := st.Size, f.seen
+			f.seen = st.Size // before the loss is told: the position must not tell it again
 			t.n.Truncated++
-			t.lose(f, st.Size, f.seen, reasonTruncated)
-			f.seen = st.Size
+			t.lose(f, from, to, reasonTruncated)
 		}
 		f.note(&st)
 		c, again := t.readAt(f, &st)

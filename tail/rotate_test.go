@@ -162,6 +162,27 @@ func TestH05_TruncatedUnread(t *testing.T) {
 	}
 }
 
+// Truncated behind the offset: the loss is told once, not again at each start.
+func TestH05_TruncatedBehindOffset(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.write("a.log", "unfinished")
+	b.step(second)
+	b.truncate("a.log", 6)
+	b.step(second)
+	b.wantLosses("a.log 6-14 truncated unread")
+	for range 2 {
+		b.start()
+		b.step(0)
+		b.step(6 * second)
+		b.wantLosses()
+	}
+	b.write("a.log", "\n")
+	b.step(second)
+	b.want("one", "un")
+}
+
 func TestH06_TruncatedWhileDown(t *testing.T) {
 	for _, fresh := range []string{"x\n", numbered("new", 0, 99)} {
 		b := newBench(t)
