@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,8 +227,63 @@ func TestNewNeverOverwrites(t *testing.T) {
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
 		t.Error("the file changed")
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere", link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyring.New(link, keyring.HPKE); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over a link to nowhere: got %v, want fs.ErrExist", err)
+	}
 	if _, err := keyring.New(filepath.Join(t.TempDir(), "k"), "rot13"); err == nil {
 		t.Error("made a key of kind rot13")
+	}
+}
+
+// The agent reads as it did, whoever changed the file.
+func TestChangesKeepOwnerAndMode(t *testing.T) {
+	path, first := made(t, keyring.AES256GCM)
+	gid := os.Getegid()
+	if os.Geteuid() == 0 {
+		gid = 12345
+	}
+	if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, link} {
+		for verb, change := range map[string]func() error{
+			"rotate":  func() error { _, err := keyring.Rotate(name, ""); return err },
+			"disable": func() error { return keyring.Disable(name, first) },
+			"enable":  func() error { return keyring.Enable(name, first) },
+		} {
+			before, _ := os.ReadFile(path)
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			if after, _ := os.ReadFile(path); verb == "rotate" && bytes.Equal(before, after) {
+				t.Errorf("%s %s: nothing changed", verb, name)
+			}
+			info, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st := info.Sys().(*syscall.Stat_t)
+			if info.Mode() != 0o640 || int(st.Uid) != os.Geteuid() || int(st.Gid) != gid {
+				t.Errorf("%s %s: got %v %d:%d, want 0640 %d:%d", verb, name, info.Mode(), st.Uid, st.Gid, os.Geteuid(), gid)
+			}
+		}
+	}
+	if err := keyring.Destroy(link, first); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := keyring.Open(path).List(); err != nil || list[0].State != keyring.Destroyed {
+		t.Errorf("destroyed through a link: got %+v, %v", list, err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link: got %v, %v", info, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"sealtail/internal/durable"
@@ -62,7 +63,7 @@ func Enable(path, id string) error { return setState(path, id, Enabled) }
 // under it stop sealing, readers cannot unwrap.
 func Disable(path, id string) error { return setState(path, id, Disabled) }
 
-// Destroy removes a key's material for good: what was sealed under it can
+// Destroy removes a key's material from the file: what was sealed under it can
 // never be opened again, unless a copy of the file is left. It refuses the
 // primary, always: a keyring without one would only be found out by the agents
 // that stop. Rotate first.
@@ -118,17 +119,21 @@ func create(path string, f *file) error {
 		return err
 	}
 	defer lock.Close()
-	switch _, err := durable.OS.Stat(path); {
-	case err == nil:
-		return fmt.Errorf("keyring %s: %w", path, fs.ErrExist)
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+	err = write(path, f, func(b []byte) error { return durable.Create(path, b, 0o600) })
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("keyring %s: %w", path, fs.ErrExist)
 	}
-	return write(path, f)
+	return err
 }
 
-// change reads, changes and writes a file, while no other change can.
+// change reads, changes and writes a file, while no other change can. Whoever
+// could read it still can, and whose it was it stays.
 func change(path string, do func(*file) error) error {
+	// What a link leads to is changed, not the link: a key destroyed there must be gone.
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
 	lock, err := durable.Lock(path + ".lock")
 	if err != nil {
 		return err
@@ -142,10 +147,11 @@ func change(path string, do func(*file) error) error {
 	if err := do(f); err != nil {
 		return fmt.Errorf("keyring %s: %w", path, err)
 	}
-	return write(path, f)
+	return write(path, f, func(b []byte) error { return durable.Replace(path, b) })
 }
 
-func write(path string, f *file) error {
+// write has put write the text of f.
+func write(path string, f *file, put func([]byte) error) error {
 	b, err := f.marshal()
 	if err != nil {
 		return err
@@ -157,7 +163,7 @@ func write(path string, f *file) error {
 		return fmt.Errorf("keyring %s: %w", path, err)
 	}
 	again.wipe()
-	return durable.WriteFile(durable.OS, path, b, 0o600)
+	return put(b)
 }
 
 func today() time.Time { return time.Now().UTC().Truncate(time.Second) }
