@@ -36,7 +36,9 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
   keyring export-public -f FILE --out FILE
         make and change a keyring; without ID: its primary key.
         KIND is hpke-mlkem768-x25519 (of which export-public writes what a
-        host needs to seal, and no more), aes256-gcm or sm4-gcm
+        host needs to seal, and no more), aes256-gcm or sm4-gcm.
+        destroy takes the key out of FILE for good; the disk may keep old
+        blocks of FILE, and copies are yours to find
   selftest
         test every algorithm against published vectors
   version

@@ -64,7 +64,8 @@ func Enable(path, id string) error { return setState(path, id, Enabled) }
 func Disable(path, id string) error { return setState(path, id, Disabled) }
 
 // Destroy removes a key's material from the file: what was sealed under it can
-// never be opened again, unless a copy of the file is left. It refuses the
+// never be opened again, unless a copy of it is left. A copy is what the disk
+// keeps of the file before: its blocks are free, not overwritten. It refuses the
 // primary, always: a keyring without one would only be found out by the agents
 // that stop. Rotate first.
 func Destroy(path, id string) error { return setState(path, id, Destroyed) }
