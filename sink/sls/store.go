@@ -1,0 +1,364 @@
+package sls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"sealtail/sink"
+)
+
+var _ sink.Store = (*Store)(nil)
+
+// A Store ships envelopes to the Logstore of a [Client]. It is safe for
+// concurrent use.
+type Store struct {
+	c      *Client
+	o      StoreOptions
+	guard  guard
+	key    keyState
+	bodies *bodies
+
+	mu       sync.Mutex // guards what follows
+	ceiling  int        // of a LogGroup, raw
+	plain    bool       // the service refuses compressed bodies
+	skew     time.Duration
+	accepted bool           // the service has taken an envelope
+	done     map[place]bool // taken in a Put that has not returned nil yet
+	refusals map[place]int  // how often an envelope was refused alone
+	state    State
+	told     map[string]bool
+}
+
+// A State is how a [Store] stands.
+type State struct {
+	Class Class     // of the newest error; "" = none since an envelope was taken
+	Text  string    // of it
+	Since time.Time // of the first error since then
+}
+
+// A place tells the envelopes of a host apart.
+type place struct {
+	stream     [16]byte
+	epoch, seq uint64
+}
+
+func (it *item) place() place { return place{it.StreamID, it.Epoch, it.Seq} }
+
+const (
+	maxPlaces    = 8192 // remembered in done and refusals
+	rejectAfter  = 5    // refusals of an envelope alone, where it may be the request's fault
+	lowerCeiling = 64 << 10
+)
+
+// NewStore returns a Store. It sends nothing yet.
+func NewStore(c *Client, o StoreOptions) (*Store, error) {
+	if o.Describe == nil || o.DescribeStub == nil {
+		return nil, errors.New("sls: Describe and DescribeStub must be set")
+	}
+	for what, s := range map[string]string{"topic": o.Topic, "source": o.Source} {
+		if len(s) > maxName || !utf8.ValidString(s) {
+			return nil, fmt.Errorf("%s %q: want at most %d bytes of UTF-8", what, s, maxName)
+		}
+	}
+	if err := o.Encryption.check(); err != nil {
+		return nil, err
+	}
+	if o.CheckEvery <= 0 {
+		o.CheckEvery = time.Hour
+	}
+	s := &Store{
+		c: c, o: o, key: keyState{ask: o.KeyState}, bodies: newBodies(), ceiling: maxRaw,
+		done: map[place]bool{}, refusals: map[place]int{}, told: map[string]bool{},
+	}
+	s.guard.turn = make(chan struct{}, 1)
+	return s, nil
+}
+
+// State returns how s stands.
+func (s *Store) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// Put ships envelopes, in as many requests as they need. An error is a
+// [*sink.RejectedError], an [*Error] or ctx's.
+func (s *Store) Put(ctx context.Context, envs [][]byte) error {
+	items := make([]item, len(envs))
+	for i, env := range envs {
+		c, err := s.o.Describe(env)
+		if err != nil {
+			return &sink.RejectedError{Why: "malformed", Err: err}
+		}
+		items[i] = item{Carrier: c, version: versionEnvelope, sealed: env}
+	}
+	err := s.ship(ctx, items)
+	if err == nil {
+		s.forget(items)
+	}
+	return err
+}
+
+// PutStub ships a stub. It never rejects one: a service that takes neither an
+// envelope nor its stub has trouble of another kind.
+func (s *Store) PutStub(ctx context.Context, stub []byte, why string) error {
+	c, err := s.o.DescribeStub(stub)
+	if err != nil {
+		return &sink.RejectedError{Why: "malformed", Err: err}
+	}
+	return s.ship(ctx, []item{{Carrier: c, version: versionStub, why: clean(why, maxWhy-len("…")), sealed: stub}})
+}
+
+// ship sends items, and notes how that went.
+func (s *Store) ship(ctx context.Context, items []item) error {
+	err := s.guard.check(ctx, s)
+	if err == nil {
+		err = s.all(ctx, items)
+	}
+	var rejected *sink.RejectedError
+	var e *Error
+	if !errors.As(err, &rejected) && errors.As(err, &e) {
+		s.note(e)
+	}
+	return err
+}
+
+// all sends items in requests that fit. The first after an error is small: it
+// tells whether the service takes anything.
+func (s *Store) all(ctx context.Context, items []item) error {
+	for len(items) > 0 {
+		n := s.fit(items)
+		if n == 0 { // taken already
+			items = items[1:]
+			continue
+		}
+		if err := s.send(ctx, items[:n]); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+// fit returns how many of items go into the next request; 0 = the first is
+// taken already.
+func (s *Store) fit(items []item) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	size := field(len(s.o.Topic)) + field(len(s.o.Source))
+	for i := range items {
+		size += field(items[i].size(now))
+		switch {
+		case s.taken(&items[i]):
+			return i
+		case i > 0 && (size > s.ceiling || i == maxLogs || s.state.Class != ""):
+			return i
+		}
+	}
+	return len(items)
+}
+
+// taken reports whether the service has taken it already; s.mu is held.
+func (s *Store) taken(it *item) bool { return it.version == versionEnvelope && s.done[it.place()] }
+
+// now returns the ship time; s.mu is held.
+func (s *Store) now() uint32 { return uint32(time.Now().Add(s.skew).Unix()) }
+
+// send sends items in one request, and does about a refusal what its row in
+// the table says.
+func (s *Store) send(ctx context.Context, items []item) error {
+	s.mu.Lock()
+	plain, restamped := s.plain, false
+	s.mu.Unlock()
+	for {
+		size, err := s.post(ctx, items, plain)
+		if err == nil {
+			s.took(items, plain)
+			return nil
+		}
+		var e *Error
+		if !errors.As(err, &e) {
+			return err
+		}
+		s.key.settle(ctx, e)
+		if e.Class == Unknown && s.o.Encryption.CMK != "" {
+			e.Hint = hintMaybeCMK
+		}
+		switch e.do {
+		case restamp:
+			if restamped || e.Skew == 0 && s.skewed() == 0 {
+				return e
+			}
+			restamped = true
+			s.setSkew(e.Skew)
+		case split:
+			if len(items) > 1 {
+				s.lower(size / 2)
+				return s.halves(ctx, items)
+			}
+			return s.alone(&items[0], e)
+		case isolate, suspect:
+			if !plain {
+				plain = true
+				continue
+			}
+			if len(items) > 1 {
+				return s.halves(ctx, items)
+			}
+			return s.alone(&items[0], e)
+		default:
+			return e
+		}
+	}
+}
+
+// halves sends the halves of items apart. Though the first half holds one that
+// is refused for itself, the second is sent: what it holds may be taken.
+func (s *Store) halves(ctx context.Context, items []item) error {
+	half := len(items) / 2
+	first := s.send(ctx, items[:half])
+	if first != nil && !ownFault(first) {
+		return first
+	}
+	second := s.send(ctx, items[half:])
+	if second != nil && !ownFault(second) {
+		return second
+	}
+	// What was refused before anything was taken may be the request's fault
+	// still; it is tried again with the evidence of this time.
+	var rejected *sink.RejectedError
+	if first == nil || errors.As(second, &rejected) {
+		return second
+	}
+	return first
+}
+
+// ownFault reports an error that says nothing about other envelopes.
+func ownFault(err error) bool {
+	var rejected *sink.RejectedError
+	if errors.As(err, &rejected) {
+		return true
+	}
+	var e *Error
+	return errors.As(err, &e) && (e.Class == Content || e.Class == TooLarge)
+}
+
+// alone judges the refusal of a single item. It is rejected if it is refused
+// for itself: the service has taken others, or, for want of any, it was
+// refused several times. What a proxy may have refused is never rejected.
+func (s *Store) alone(it *item, e *Error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it.version == versionStub || e.Code == "" {
+		return e
+	}
+	if len(s.refusals) >= maxPlaces {
+		clear(s.refusals)
+	}
+	at := it.place()
+	s.refusals[at]++
+	often := s.refusals[at] >= rejectAfter
+	if e.do == suspect && !(often && s.accepted) || e.do != suspect && !(often || s.accepted) {
+		e.Hint = strings.TrimPrefix(fmt.Sprintf("%s; refused alone %d times", e.Hint, s.refusals[at]), "; ")
+		return e
+	}
+	delete(s.refusals, at)
+	return &sink.RejectedError{Why: e.Code, Err: e}
+}
+
+// post sends items in one request, once, and returns their size.
+func (s *Store) post(ctx context.Context, items []item, plain bool) (int, error) {
+	b := s.bodies.get()
+	defer s.bodies.put(b)
+	s.mu.Lock()
+	now := s.now()
+	s.mu.Unlock()
+	b.raw = appendGroup(b.raw[:0], items, now, s.o.Topic, s.o.Source)
+	r := request{
+		op: "put", method: "POST", uri: s.c.logstore("/shards/lb"),
+		header: map[string]string{"Content-Type": "application/x-protobuf"},
+		body:   b.raw, raw: len(b.raw),
+	}
+	if !plain {
+		r.header["x-log-compresstype"] = "zstd"
+		r.body = s.bodies.pack(b)
+	}
+	_, err := s.c.do(ctx, r)
+	return len(b.raw), err
+}
+
+// took notes that the service has taken items.
+func (s *Store) took(items []item, plain bool) {
+	s.mu.Lock()
+	first := plain && !s.plain
+	s.plain = s.plain || plain
+	s.state = State{}
+	for i := range items {
+		if items[i].version == versionStub {
+			continue
+		}
+		s.accepted = true
+		if len(s.done) >= maxPlaces {
+			clear(s.done)
+		}
+		s.done[items[i].place()] = true
+		delete(s.refusals, items[i].place())
+	}
+	s.mu.Unlock()
+	if first {
+		s.tell("the service takes no zstd: envelopes go uncompressed from now on")
+	}
+}
+
+// forget ends a Put whose items are all taken.
+func (s *Store) forget(items []item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range items {
+		delete(s.done, items[i].place())
+	}
+}
+
+func (s *Store) note(e *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Class == "" {
+		s.state.Since = time.Now()
+	}
+	s.state.Class, s.state.Text = e.Class, e.Error()
+}
+
+func (s *Store) lower(ceiling int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ceiling = max(min(s.ceiling, ceiling), lowerCeiling)
+}
+
+func (s *Store) skewed() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.skew
+}
+
+func (s *Store) setSkew(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skew = d
+}
+
+// tell passes a text on that was not told before.
+func (s *Store) tell(text string) {
+	s.mu.Lock()
+	known := s.told[text]
+	s.told[text] = true
+	s.mu.Unlock()
+	if !known && s.o.Tell != nil {
+		s.o.Tell(text)
+	}
+}
