@@ -118,24 +118,34 @@ func New(o Options, sealer Sealer, spool Spool) (*Pipeline, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	levels := map[string]zstd.EncoderLevel{
-		"": zstd.SpeedFastest, "fastest": zstd.SpeedFastest,
-		"default": zstd.SpeedDefault, "better": zstd.SpeedBetterCompression,
-	}
-	level, ok := levels[o.Level]
-	if !ok {
-		return nil, fmt.Errorf("compression level %q: use fastest, default or better", o.Level)
+	options, err := encoderOptions(o.Level)
+	if err != nil {
+		return nil, err
 	}
 	if o.MaxContent < record.MaxChunkEncoded {
 		return nil, fmt.Errorf("an envelope of %d bytes does not take a chunk of %d", o.MaxContent, record.MaxChunkEncoded)
 	}
-	// The AEAD's tag covers what zstd's checksum would.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false))
+	enc, err := zstd.NewWriter(nil, options...)
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
 	return &Pipeline{o: o, sealer: sealer, spool: spool, zstd: enc, sealed: make(chan entry, 1)}, nil
+}
+
+// encoderOptions are zstd's for a level. Its fastest level finds nothing more in
+// a window longer than 512 KiB, which costs memory and cache.
+func encoderOptions(level string) ([]zstd.EOption, error) {
+	// The AEAD's tag covers what zstd's checksum would.
+	o := []zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false)}
+	switch level {
+	case "", "fastest":
+		return append(o, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true)), nil
+	case "default":
+		return append(o, zstd.WithEncoderLevel(zstd.SpeedDefault)), nil
+	case "better":
+		return append(o, zstd.WithEncoderLevel(zstd.SpeedBetterCompression)), nil
+	}
+	return nil, fmt.Errorf("compression level %q: use fastest, default or better", level)
 }
 
 // Stats may be called at any time.
