@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,7 +47,8 @@ func (f *file) key(id string) *key {
 	return nil
 }
 
-// wipe zeroes the secrets.
+// wipe zeroes the secrets. What ciphers made of them, key schedules and such,
+// is not within reach.
 func (f *file) wipe() {
 	for _, k := range f.keys {
 		clear(k.secret)
@@ -55,50 +57,101 @@ func (f *file) wipe() {
 }
 
 // parse returns the content of a keyring file, or the first thing wrong with
-// it and what to do about that.
+// it and what to do about that. It keeps nothing of b, and leaves no secret in
+// memory but those of the file that it returns.
 func parse(b []byte) (*file, error) {
 	f := &file{}
-	var version int
-	var keys []json.RawMessage
-	if err := members(b, map[string]any{"keyring": &version, "primary": &f.primary, "keys": &keys}); err != nil {
+	if err := f.parse(b); err != nil {
+		f.wipe()
 		return nil, err
-	}
-	if version != 1 {
-		return nil, fmt.Errorf(`"keyring" is %d: this version reads 1`, version)
-	}
-	for i, raw := range keys {
-		k, err := parseKey(raw)
-		if err != nil && k.id == "" {
-			return nil, fmt.Errorf("key %d: %w", i+1, err)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", k.id, err)
-		}
-		if f.key(k.id) != nil {
-			return nil, fmt.Errorf("key %q: is there twice; remove one", k.id)
-		}
-		f.keys = append(f.keys, k)
-	}
-	if f.key(f.primary) == nil {
-		return nil, fmt.Errorf(`"primary" is %q: name one of the keys`, f.primary)
 	}
 	return f, nil
 }
 
-func parseKey(b []byte) (k key, err error) {
-	var id string
-	if err := members(b, map[string]any{
-		"id": &id, "kind": &k.kind, "state": &k.state, "created": &k.created,
-		"key": &k.secret, "public": &k.public, "private": &k.private,
-	}); err != nil {
-		k.id = id
-		return k, err
+func (f *file) parse(b []byte) error {
+	if b = bytes.TrimLeft(b, " \t\r\n"); len(b) == 0 || b[0] != '{' {
+		return errors.New("is no JSON object")
 	}
-	if !validID(id) {
+	if err := json.Unmarshal(b, new(struct{})); err != nil {
+		return fmt.Errorf("is no JSON: %w", err)
+	}
+	var version int
+	var keys []byte
+	err := members(b, func(name string, value []byte) error {
+		switch name {
+		case "keyring":
+			return json.Unmarshal(value, &version)
+		case "primary":
+			return json.Unmarshal(value, &f.primary)
+		case "keys":
+			keys = value
+			if value[0] != '[' {
+				return errors.New("is no array")
+			}
+			return nil
+		}
+		return errUnknown
+	})
+	if err != nil {
+		return err
+	}
+	if version != 1 {
+		return fmt.Errorf(`"keyring" is %d: this version reads 1`, version)
+	}
+	for raw := range values(keys) {
+		k, err := parseKey(raw)
+		f.keys = append(f.keys, k) // to be wiped with the others, whatever comes
+		if err != nil && k.id == "" {
+			return fmt.Errorf("key %d: %w", len(f.keys), err)
+		}
+		if err == nil && f.key(k.id) != &f.keys[len(f.keys)-1] {
+			err = errors.New("is there twice; remove one")
+		}
+		if err != nil {
+			return fmt.Errorf("key %q: %w", k.id, err)
+		}
+	}
+	if f.key(f.primary) == nil {
+		return fmt.Errorf(`"primary" is %q: name one of the keys`, f.primary)
+	}
+	return nil
+}
+
+// parseKey returns what could be read of a key also when there is an error.
+func parseKey(b []byte) (k key, err error) {
+	if b[0] != '{' {
+		return k, errors.New("is no JSON object")
+	}
+	id := ""
+	err = members(b, func(name string, value []byte) (err error) {
+		switch name {
+		case "id":
+			err = json.Unmarshal(value, &id)
+		case "kind":
+			err = json.Unmarshal(value, &k.kind)
+		case "state":
+			err = json.Unmarshal(value, &k.state)
+		case "created":
+			err = json.Unmarshal(value, &k.created)
+		case "key":
+			k.secret, err = material(value)
+		case "public":
+			k.public, err = material(value)
+		case "private":
+			k.private, err = material(value)
+		default:
+			err = errUnknown
+		}
+		return err
+	})
+	if err == nil && !validID(id) {
 		return k, fmt.Errorf("id %q: use 1 to 100 letters, digits, and . _ -", id)
 	}
 	k.id = id
-	return k, k.check()
+	if err == nil {
+		err = k.check()
+	}
+	return k, err
 }
 
 // check tells whether k is sound: its material there, of the right size, and
@@ -153,66 +206,32 @@ func (k *key) check() error {
 	return nil
 }
 
-// marshal returns the one canonical text of f.
-func (f *file) marshal() ([]byte, error) {
-	type jsonKey struct {
-		ID      string    `json:"id"`
-		Kind    Kind      `json:"kind"`
-		State   State     `json:"state"`
-		Created time.Time `json:"created"`
-		Key     []byte    `json:"key,omitempty"`
-		Public  []byte    `json:"public,omitempty"`
-		Private []byte    `json:"private,omitempty"`
-	}
-	out := struct {
-		Keyring int       `json:"keyring"`
-		Primary string    `json:"primary"`
-		Keys    []jsonKey `json:"keys"`
-	}{Keyring: 1, Primary: f.primary}
+// marshal returns the one canonical text of f, which is nowhere else in memory.
+func (f *file) marshal() []byte {
+	size := 256
 	for _, k := range f.keys {
-		out.Keys = append(out.Keys, jsonKey{k.id, k.kind, k.state, k.created, k.secret, k.public, k.private})
+		size += 512 + base64.StdEncoding.EncodedLen(len(k.secret)+len(k.public)+len(k.private)+6)
 	}
-	b, err := json.MarshalIndent(out, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	return append(b, '\n'), nil
-}
-
-// members decodes a JSON object: each member once, by its exact name, into the
-// pointer that fields has for it. encoding/json by itself takes repeated and
-// differently cased names.
-func members(b []byte, fields map[string]any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("is no JSON object")
-	}
-	seen := make(map[string]bool)
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return fmt.Errorf("is no JSON: %w", err)
+	b := make([]byte, 0, size) // never outgrown: ids, kinds and states are short
+	b = fmt.Appendf(b, "{\n  \"keyring\": 1,\n  \"primary\": %q,\n  \"keys\": [", f.primary)
+	for i, k := range f.keys {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		name := t.(string) // the grammar has nothing else here
-		to, known := fields[name]
-		if !known {
-			return fmt.Errorf("unknown field %q; remove it", name)
+		b = fmt.Appendf(b, "\n    {\n      \"id\": %q,\n      \"kind\": %q,\n      \"state\": %q,\n      \"created\": %q",
+			k.id, k.kind, k.state, k.created.Format(time.RFC3339Nano))
+		for _, m := range []struct {
+			name  string
+			bytes []byte
+		}{{"key", k.secret}, {"public", k.public}, {"private", k.private}} {
+			if len(m.bytes) > 0 {
+				b = append(append(b, ",\n      \""...), m.name...)
+				b = append(base64.StdEncoding.AppendEncode(append(b, "\": \""...), m.bytes), '"')
+			}
 		}
-		if seen[name] {
-			return fmt.Errorf("field %q is there twice; remove one", name)
-		}
-		seen[name] = true
-		if err := d.Decode(to); err != nil {
-			return fmt.Errorf("field %q: %w", name, err)
-		}
+		b = append(b, "\n    }"...)
 	}
-	if _, err := d.Token(); err != nil {
-		return fmt.Errorf("is no JSON: %w", err)
-	}
-	if d.More() {
-		return errors.New("something follows the JSON object; remove it")
-	}
-	return nil
+	return append(b, "\n  ]\n}\n"...)
 }
 
 func validID(id string) bool {

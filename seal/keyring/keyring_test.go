@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -397,7 +398,11 @@ func TestParseErrors(t *testing.T) {
 		{"unknown field", `"keyring": 1`, `"keyring": 1, "x": 2`, `unknown field "x"; remove it`},
 		{"field of another case", `"keyring": 1`, `"Keyring": 1`, `unknown field "Keyring"`},
 		{"field twice", `"keyring": 1`, `"keyring": 1, "keyring": 1`, `field "keyring" is there twice`},
-		{"trailing", string(good), string(good) + "{", "something follows"},
+		{"trailing", string(good), string(good) + "{", "after top-level value"},
+		{"keys of another type", string(good), `{"keyring":1,"primary":"a","keys":{}}`, `field "keys": is no array`},
+		{"key of another type", string(good), `{"keyring":1,"primary":"a","keys":[1]}`, `key 1: is no JSON object`},
+		{"material of another type", `"gYKDhIWGh4iJiouMjY6PkA=="`, `null`, `key "k-sm4": field "key": is no string`},
+		{"no keys", string(good), `{"keyring":1,"primary":"a"}`, `"primary" is "a": name one`},
 		{"no primary", `"primary": "k-aes"`, `"primary": "k"`, `"primary" is "k": name one of the keys`},
 		{"id twice", `"id": "k-sm4"`, `"id": "k-aes"`, `key "k-aes": is there twice`},
 		{"no id", `"id": "k-sm4",`, ``, `key 2: id "": use`},
@@ -461,12 +466,46 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, canonical, "", "  "); err != nil || indented.String() != string(canonical) {
+			t.Fatalf("not as JSON is indented: %v\n%s", err, canonical)
+		}
 		again, err := keyring.ParseMarshal(canonical)
 		if err != nil {
 			t.Fatalf("what was parsed marshals to what is not: %v", err)
 		}
 		if !bytes.Equal(again, canonical) {
 			t.Fatalf("got\n%s\nwant\n%s", again, canonical)
+		}
+	})
+}
+
+// FuzzMembers holds the members found where they lie against those that
+// encoding/json copies out.
+func FuzzMembers(f *testing.F) {
+	for _, s := range []string{`{}`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c":"\\\"" ,"d":-1.5e3,"e":null,"":{}}	`, `{"\u0061":"é","x":[[],[{}]],"y":true}`, `{"a":1,"a":2}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !json.Valid(b) || bytes.TrimSpace(b)[0] != '{' {
+			return
+		}
+		var want []string
+		twice := make(map[string]bool)
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.Token()
+		for d.More() {
+			name, err := d.Token()
+			var v json.RawMessage
+			if err != nil || d.Decode(&v) != nil || twice[name.(string)] {
+				return
+			}
+			twice[name.(string)] = true
+			want = append(want, name.(string), string(v))
+		}
+		got, err := keyring.Members(b)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	})
 }

@@ -153,10 +153,7 @@ func change(path string, do func(*file) error) error {
 
 // write has put write the text of f.
 func write(path string, f *file, put func([]byte) error) error {
-	b, err := f.marshal()
-	if err != nil {
-		return err
-	}
+	b := f.marshal()
 	defer clear(b)
 	// What cannot be read again must not replace what can.
 	again, err := parse(b)
