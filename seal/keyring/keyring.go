@@ -94,7 +94,7 @@ func (r *Keyring) Generate(ctx context.Context, context []byte) (seal.DataKey, e
 // Unwrap opens what Generate wrapped, under any key that is enabled or
 // decrypt-only.
 func (r *Keyring) Unwrap(ctx context.Context, w seal.Recipient, context []byte) ([]byte, error) {
-	if w.Type != typeSymmetric && w.Type != typeHPKE {
+	if w.Type != seal.TypeKeyring && w.Type != seal.TypeHPKE {
 		return nil, seal.ErrNotMine
 	}
 	if err := ctx.Err(); err != nil {
@@ -106,7 +106,7 @@ func (r *Keyring) Unwrap(ctx context.Context, w seal.Recipient, context []byte) 
 	}
 	defer f.wipe()
 	k := f.key(string(w.KeyID))
-	if k == nil || (k.kind == HPKE) != (w.Type == typeHPKE) {
+	if k == nil || (k.kind == HPKE) != (w.Type == seal.TypeHPKE) {
 		return nil, seal.ErrNotMine
 	}
 	if k.state != Enabled && k.state != DecryptOnly {

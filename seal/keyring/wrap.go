@@ -24,15 +24,14 @@ const (
 	HPKE      Kind = "hpke-mlkem768-x25519" // a public key, with or without its private half
 )
 
-// Recipients' types, and in type 5 the kinds, as envelopes have them.
+// What a recipient of [seal.TypeKeyring] begins with: version and kind.
 const (
-	typeSymmetric = 5
-	typeHPKE      = 6
-
 	wireVersion = 1
 	wireAES     = 1
 	wireSM4     = 2
+)
 
+const (
 	dekSize   = 32
 	nonceSize = 12
 )
@@ -47,7 +46,7 @@ func (k Kind) size() int {
 	return 32
 }
 
-// wire is the kind's number in a type 5 recipient.
+// wire is the kind's number in a recipient.
 func (k Kind) wire() byte {
 	if k == SM4GCM {
 		return wireSM4
@@ -101,7 +100,7 @@ func (k *key) wrap(dek, context []byte) (seal.Recipient, error) {
 			return seal.Recipient{}, err
 		}
 		wrapped, err := hpke.Seal(public, hpke.HKDFSHA256(), hpke.AES256GCM(), hpkeInfo(context), dek)
-		return seal.Recipient{Type: typeHPKE, KeyID: []byte(k.id), Wrapped: wrapped}, err
+		return seal.Recipient{Type: seal.TypeHPKE, KeyID: []byte(k.id), Wrapped: wrapped}, err
 	}
 	aead, err := k.aead()
 	if err != nil {
@@ -112,7 +111,7 @@ func (k *key) wrap(dek, context []byte) (seal.Recipient, error) {
 	rand.Read(nonce)
 	wrapped := append(bytes.Clone(head), nonce...)
 	wrapped = aead.Seal(wrapped, nonce, dek, append(head, context...))
-	return seal.Recipient{Type: typeSymmetric, KeyID: []byte(k.id), Wrapped: wrapped}, nil
+	return seal.Recipient{Type: seal.TypeKeyring, KeyID: []byte(k.id), Wrapped: wrapped}, nil
 }
 
 // unwrap is the inverse of wrap.
@@ -151,7 +150,7 @@ func (k *key) unwrap(wrapped, context []byte) (dek []byte, err error) {
 
 var errUnwrap = errors.New("the wrapped data key was made under another key or context, or is damaged")
 
-// head is what a type 5 recipient begins with, before the nonce.
+// head is what a recipient under a symmetric key begins with, before the nonce.
 func (k *key) head() []byte {
 	return append([]byte{wireVersion, k.kind.wire(), byte(len(k.id))}, k.id...)
 }
