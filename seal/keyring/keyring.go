@@ -36,6 +36,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -128,6 +129,8 @@ func (r *Keyring) SelfTest() error {
 	}
 	defer f.wipe()
 	dek, context := make([]byte, dekSize), []byte("\x00\x00")
+	rand.Read(dek)
+	defer clear(dek)
 	for i := range f.keys {
 		k := &f.keys[i]
 		if k.state == Destroyed {
@@ -135,7 +138,12 @@ func (r *Keyring) SelfTest() error {
 		}
 		w, err := k.wrap(dek, context)
 		if err == nil && k.opens() {
-			_, err = k.unwrap(w.Wrapped, context)
+			var again []byte
+			again, err = k.unwrap(w.Wrapped, context)
+			if err == nil && !bytes.Equal(again, dek) {
+				err = errors.New("another data key came back than was wrapped")
+			}
+			clear(again)
 		}
 		if err != nil {
 			return r.at(k, fmt.Errorf("self-test: %w", err))
