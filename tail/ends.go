@@ -22,31 +22,44 @@ func (t *Tailer) Ends(ctx context.Context) ([]record.Position, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if f.told || f.fd < 0 {
-			continue
+		if !f.told && t.toEnd(f) {
+			ends = append(ends, f.pos)
 		}
-		var st unix.Stat_t
-		if err := fstat(f.fd, &st); err != nil {
-			continue
-		}
-		end := t.lastLine(f.fd, st.Size)
-		n := int(min(end, printBytes))
-		head, ok := t.printAt(f.fd, n, 0)
-		mark, ok2 := t.printAt(f.fd, n, end-int64(n))
-		if !ok || !ok2 {
-			continue
-		}
-		f.pos.Offset, f.pos.From, f.pos.Size = end, end, st.Size
-		if n > 0 {
-			f.pos.Head, f.pos.Marker = head, mark
-		}
-		if n == printBytes {
-			t.hasHead(f)
-		}
-		f.told, f.copyOf = true, nil
-		ends = append(ends, f.pos)
 	}
 	return ends, nil
+}
+
+// toEnd moves the position of a file that was not read to its end, and reports
+// whether the file could be read.
+func (t *Tailer) toEnd(f *file) bool {
+	var st unix.Stat_t
+	fd := f.fd
+	if fd < 0 {
+		var err error
+		if fd, err = t.open(f.pos.Path, &st); err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+	}
+	if err := fstat(fd, &st); err != nil || (inode{st.Dev, st.Ino}) != f.key() {
+		return false
+	}
+	end := t.lastLine(fd, st.Size)
+	n := int(min(end, printBytes))
+	head, ok := t.printAt(fd, n, 0)
+	mark, ok2 := t.printAt(fd, n, end-int64(n))
+	if !ok || !ok2 {
+		return false
+	}
+	f.pos.Offset, f.pos.From, f.pos.Size = end, end, st.Size
+	if n > 0 {
+		f.pos.Head, f.pos.Marker = head, mark
+	}
+	if n == printBytes {
+		t.hasHead(f)
+	}
+	f.told, f.copyOf = true, nil
+	return true
 }
 
 // lastLine returns the offset behind the last line feed before size. A line

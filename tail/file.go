@@ -39,6 +39,7 @@ type file struct {
 	limit  time.Duration // it is read no longer than this; 0 = no limit
 
 	queued, hot, dirty, touched bool
+	waits                       bool // in Tailer.waiting
 	ended                       bool // read to its end, as of the last read
 	final                       bool // the end of the file ends its last line
 	barred                      bool // its path is no longer meant: not opened again
@@ -64,26 +65,10 @@ func (f *file) note(st *unix.Stat_t) {
 
 func (f *file) key() inode { return inode{f.pos.Dev, f.pos.Ino} }
 
-// opened takes a descriptor that t.open returned.
-func (t *Tailer) opened(f *file, fd int) {
-	f.fd = fd
-	f.ended = false
-	t.n.Open++
-	t.enqueue(f)
-}
-
-// shut closes the descriptor; the position stays.
-func (t *Tailer) shut(f *file) {
-	if f.fd >= 0 {
-		unix.Close(f.fd)
-		f.fd = -1
-		t.n.Open--
-	}
-}
-
 // enqueue has the file read soon.
 func (t *Tailer) enqueue(f *file) {
 	if !f.queued && f.fd >= 0 && f.copyOf == nil {
+		f.queued = true
 		t.queue.push(f)
 	}
 }
@@ -118,8 +103,8 @@ func (t *Tailer) look(f *file) {
 	t.enqueue(f)
 }
 
-// lookClosed opens a file again that was closed to save descriptors and has
-// changed. A path that leads elsewhere is for the scan to settle.
+// lookClosed has a file opened again that was closed to save descriptors and
+// has changed. A path that leads elsewhere is for the scan to settle.
 func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 	if f.at == nil || stat(f.pos.Path, st) != nil || (inode{st.Dev, st.Ino}) != f.key() {
 		return
@@ -127,19 +112,8 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 	if st.Size == f.pos.Size && st.Mtim.Nano() == f.mtime && st.Ctim.Nano() == f.ctime {
 		return
 	}
-	if !t.room() {
-		return
-	}
-	fd, err := t.open(f.pos.Path, st)
-	if err != nil {
-		return
-	}
-	if (inode{st.Dev, st.Ino}) != f.key() {
-		unix.Close(fd)
-		return
-	}
-	f.active = t.now
-	t.opened(f, fd)
+	f.note(st)
+	t.await(f)
 }
 
 // read takes one chunk from the file, or nil if there is no whole record. It

@@ -146,7 +146,7 @@ func statfsFree(fd int) (float64, bool) {
 // lose sends the event that bytes are lost, and the position with it, so that
 // they are not lost again at the next start.
 func (t *Tailer) lose(f *file, from, to int64, reason string) {
-	if f.told && f.fd < 0 {
+	if f.fd < 0 {
 		f.pos.Size, f.seen = f.pos.Offset, f.pos.Offset
 	}
 	c := t.lossChunk(&f.pos, from, to, reason)
@@ -201,7 +201,7 @@ func (t *Tailer) news() {
 	for n < len(t.dirty) && len(c.Moved) < most {
 		f := t.dirty[n]
 		n++
-		if f.dirty && (f.told || !f.pos.Forget && f.fd >= 0) {
+		if f.dirty && (f.told || !f.pos.Forget && f.index >= 0) {
 			c.Moved = append(c.Moved, f.still())
 			f.told = true
 		}
@@ -287,10 +287,7 @@ func (t *Tailer) tryWanted(path string) {
 	if stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || t.bound[inode{st.Dev, st.Ino}] != nil {
 		return
 	}
-	fd, err := -1, error(unix.EMFILE)
-	if t.room() {
-		fd, err = t.open(path, &st)
-	}
+	fd, err := t.open(path, &st)
 	if err != nil {
 		for _, f := range t.unbound[st.Ino] {
 			f.sought = f.sought && gone(err)
@@ -345,9 +342,6 @@ func (t *Tailer) revisit() {
 	}
 	for _, f := range grown {
 		var st unix.Stat_t
-		if !t.room() {
-			return
-		}
 		fd, err := t.open(f.pos.Path, &st)
 		if err != nil {
 			continue
@@ -359,24 +353,4 @@ func (t *Tailer) revisit() {
 		t.bind(f, fd, &st)
 		f.gone = t.now
 	}
-}
-
-// room reports whether one more descriptor may be opened, closing those of
-// files that were quiet for longest if it must. Only files that are read to
-// their end are closed.
-func (t *Tailer) room() bool {
-	if t.n.Open < int64(t.o.MaxOpen) {
-		return true
-	}
-	var idle []*file
-	for _, f := range t.files {
-		if f.fd >= 0 && f.names > 0 && f.ended && !f.queued && f.copyOf == nil {
-			idle = append(idle, f)
-		}
-	}
-	slices.SortFunc(idle, func(a, b *file) int { return int(a.active - b.active) })
-	for _, f := range idle[:min(len(idle), 1+t.o.MaxOpen/8)] {
-		t.shut(f)
-	}
-	return t.n.Open < int64(t.o.MaxOpen)
 }

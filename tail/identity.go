@@ -77,7 +77,6 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 			unix.Close(fd)
 		} else {
 			// The inode may be another file's by now: the marker tells.
-			f.active = t.now
 			t.opened(f, fd)
 		}
 		return f
@@ -170,7 +169,6 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	f.ahead, f.every = chunkBytes, 4*minLook
 	f.mtime, f.ctime = 0, 0
 	f.final, f.sought, f.gone = false, false, 0
-	f.active = t.now
 	f.note(st)
 	f.index = len(t.files)
 	t.files = append(t.files, f)
@@ -274,7 +272,7 @@ func (t *Tailer) startOver(f *file, reason string) {
 // suspect marks a new file that agrees with a followed one as far as it goes:
 // the copy of copytruncate, or a backup. It is not read yet.
 func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
-	if st.Size < printBytes {
+	if n.fd < 0 || st.Size < printBytes {
 		return
 	}
 	head, ok := t.printAt(n.fd, printBytes, 0)

@@ -181,10 +181,11 @@ func (m *model) check(l string) {
 
 // drain takes and commits all there is.
 func (m *model) drain() {
-	m.tail.Round(time.Second)
-	m.receive(1 << 30)
-	m.tail.Round(time.Second)
-	m.receive(1 << 30)
+	// Files that were renamed and closed for others are asked each 10 s.
+	for _, s := range []time.Duration{1, 10, 1} {
+		m.tail.Round(s * time.Second)
+		m.receive(1 << 30)
+	}
 	m.commit(len(m.pending))
 	for _, c := range m.contents {
 		if c.next != c.lines {
@@ -324,6 +325,7 @@ func TestModel(t *testing.T) {
 	}
 	t.Logf("-model.seed=%d -model.steps=%d", seed, *modelSteps)
 	m := &model{bench: newBench(t, "**/*.log"), r: rand.New(rand.NewPCG(seed, 0)), loose: map[string]bool{}}
+	m.o.MaxOpen = []int{3, 8, 1000}[m.r.IntN(3)]
 	m.do(os.Mkdir(filepath.Join(m.dir, "sub"), 0o755))
 	m.start()
 	for range *modelSteps {

@@ -318,10 +318,6 @@ func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind u
 
 // admit opens a file that a name was found for.
 func (t *Tailer) admit(p string, st *unix.Stat_t, e *entry) *file {
-	if !t.room() {
-		t.refuse(e, p, unix.EMFILE)
-		return nil
-	}
 	fd, err := t.open(p, st)
 	if err != nil {
 		t.refuse(e, p, err)
@@ -344,7 +340,7 @@ func (t *Tailer) refuse(e *entry, p string, err error) {
 		t.log.Warn("file cannot be followed, trying again", zap.String("path", p), zap.Error(err))
 	}
 	if err == unix.EMFILE || err == unix.ENFILE {
-		return // others are closed as they are read
+		return // tried at each scan: others may close theirs
 	}
 	e.wait = min(max(2*e.wait, t.o.Poll), 30*time.Second)
 	e.retry = t.now + e.wait

@@ -124,6 +124,7 @@ type Tailer struct {
 	heads   map[uint64]*file   // both kinds, by the beginning of a full head; chained
 	wanted  []*file            // of unbound: being looked for
 	queue   fifo               // files with unread bytes
+	waiting fifo               // files with news that there is no descriptor for
 	hot     []*file            // looked at more often than each Poll
 	dirty   []*file            // whose position changed without a record
 	outbox  []*record.Chunk    // made, without records; sent first
@@ -305,6 +306,9 @@ func (t *Tailer) round() {
 		t.look(t.files[i])
 	}
 	t.lookHot()
+	for !t.waiting.empty() && t.room() {
+		t.serve()
+	}
 	t.seek()
 	t.settleWanted()
 	t.settleGone()
@@ -355,11 +359,19 @@ func (t *Tailer) next() *record.Chunk {
 	if c := t.reread(); c != nil {
 		return c
 	}
-	for f := t.queue.pop(); f != nil; f = t.queue.pop() {
+	for {
+		t.serve()
+		f := t.queue.pop()
+		if f == nil {
+			return nil
+		}
+		f.queued = false
 		if f.copyOf != nil {
 			continue // looked at until it is known what it is
 		}
-		if c := t.read(f); c != nil {
+		c := t.read(f)
+		t.yield(f)
+		if c != nil {
 			t.n.Records += int64(len(c.Records))
 			t.n.Bytes += c.End - c.Offset
 			return c
@@ -368,7 +380,6 @@ func (t *Tailer) next() *record.Chunk {
 			return t.next()
 		}
 	}
-	return nil
 }
 
 // afterFirstScan has the files looked for that the patterns did not show: they
@@ -406,7 +417,6 @@ func (q *fifo) push(f *file) {
 		clear(q.files[n:])
 		q.files, q.head = q.files[:n], 0
 	}
-	f.queued = true
 	q.files = append(q.files, f)
 }
 
@@ -419,6 +429,5 @@ func (q *fifo) pop() *file {
 	f := q.files[q.head]
 	q.files[q.head] = nil
 	q.head++
-	f.queued = false
 	return f
 }

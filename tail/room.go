@@ -1,0 +1,133 @@
+package tail
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors are few. A file for which there is none is known all the same:
+// it was opened once to be identified, and waits in line to be opened again.
+// Whoever is read to its end makes room for the one that waits longest.
+
+// opened takes a descriptor that t.open returned, if there is room.
+func (t *Tailer) opened(f *file, fd int) {
+	if !t.waiting.empty() || !t.room() {
+		unix.Close(fd)
+		t.await(f)
+		return
+	}
+	t.keep(f, fd)
+}
+
+func (t *Tailer) keep(f *file, fd int) {
+	f.fd = fd
+	f.ended = false
+	f.active = t.now
+	t.n.Open++
+	t.enqueue(f)
+}
+
+// shut closes the descriptor; the position stays.
+func (t *Tailer) shut(f *file) {
+	if f.fd >= 0 {
+		unix.Close(f.fd)
+		f.fd = -1
+		t.n.Open--
+	}
+}
+
+// await has the file opened in its turn.
+func (t *Tailer) await(f *file) {
+	if !f.waits {
+		f.waits = true
+		t.waiting.push(f)
+	}
+}
+
+// serve opens files that wait while descriptors are free.
+func (t *Tailer) serve() {
+	for t.n.Open < int64(t.o.MaxOpen) && !t.waiting.empty() {
+		f := t.waiting.pop()
+		f.waits = false
+		if f.index >= 0 && f.fd < 0 {
+			t.reopen(f)
+		}
+	}
+}
+
+// reopen opens a file that was closed to save descriptors. If its path leads
+// elsewhere the scan says where it went; one without a name is looked for.
+func (t *Tailer) reopen(f *file) {
+	var st unix.Stat_t
+	fd, err := t.open(f.pos.Path, &st)
+	if err == nil && (inode{st.Dev, st.Ino}) == f.key() {
+		t.keep(f, fd)
+		if f.pos.Offset == 0 {
+			t.suspect(f, &st)
+		}
+		return
+	}
+	if err == nil {
+		unix.Close(fd)
+	}
+	if f.names == 0 {
+		t.lostName(f)
+	}
+}
+
+// yield closes a file that was read to its end if others wait. A deleted one
+// could not be opened again.
+func (t *Tailer) yield(f *file) {
+	if !t.waiting.empty() && f.idle() && (!f.unlinked || f.final) {
+		t.leave(f)
+	}
+}
+
+// idle reports whether nothing is to be read of an open file now. One that
+// just lost a name is not: where it went is not known yet.
+func (f *file) idle() bool {
+	return f.fd >= 0 && f.ended && !f.queued && !f.touched && f.copyOf == nil
+}
+
+// leave closes an idle file. One without a name is done with.
+func (t *Tailer) leave(f *file) {
+	if f.names > 0 {
+		t.shut(f)
+	} else {
+		t.finish(f)
+	}
+}
+
+// room reports whether one more descriptor may be opened, closing files that
+// are read to their end if it must: those that were quiet for longest, and
+// deleted ones, which may still be written to, only if there are no others.
+// Files with unread bytes are not closed.
+func (t *Tailer) room() bool {
+	if t.n.Open < int64(t.o.MaxOpen) {
+		return true
+	}
+	var idle, deleted []*file
+	for _, f := range t.files {
+		switch {
+		case !f.idle():
+		case f.names > 0 || !f.unlinked:
+			idle = append(idle, f)
+		default:
+			deleted = append(deleted, f)
+		}
+	}
+	if len(idle) == 0 {
+		idle = deleted
+	}
+	slices.SortFunc(idle, func(a, b *file) int { return int(a.active - b.active) })
+	for _, f := range idle[:min(len(idle), 1+t.o.MaxOpen/8)] {
+		if f.names == 0 && f.unlinked && f.unread() > 0 {
+			f.final = true // closed once the rest is read
+			t.enqueue(f)
+			continue
+		}
+		t.leave(f)
+	}
+	return t.n.Open < int64(t.o.MaxOpen)
+}

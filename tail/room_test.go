@@ -1,0 +1,150 @@
+package tail_test
+
+import (
+	"fmt"
+	"testing"
+
+	"sealtail/record"
+)
+
+// each writes one line to every of n files and returns the lines.
+func (b *bench) each(n int, word string) (want []string) {
+	b.t.Helper()
+	for i := range n {
+		l := fmt.Sprintf("%s %03d", word, i)
+		b.write(fmt.Sprintf("%03d.log", i), l+"\n")
+		want = append(want, l)
+	}
+	return want
+}
+
+// Far more files than descriptors, all of them growing: each is read in each
+// round, and descriptors stay within the limit.
+func TestH44_AllInTurn(t *testing.T) {
+	for _, most := range []int{1, 8} {
+		b := newBench(t)
+		b.o.MaxOpen = most
+		b.start()
+		for i := range 3 {
+			want := b.each(300, fmt.Sprint(i))
+			b.step(second)
+			if n := b.tail.Stats().Open; n > int64(most) {
+				t.Fatalf("open: got %d, want at most %d", n, most)
+			}
+			b.wantSet(want...)
+		}
+		b.start()
+		b.step(0)
+		b.want()
+	}
+}
+
+// A file that always has more does not keep the others from being opened, and
+// they are opened in the order in which they got news.
+func TestH44_BusyFilesGiveWay(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 2
+	b.write("a.log", "x\n")
+	b.start()
+	b.step(0)
+	b.lines = nil
+	want := b.each(20, "first")
+	for range 20 {
+		b.write("a.log", "busy\n")
+	}
+	b.tail.Round(second)
+	for len(b.lines) < 40 {
+		c := b.tail.Next()
+		if c == nil {
+			b.tail.Round(second)
+			continue
+		}
+		b.take(c)
+		b.write("a.log", "busy\n")
+		b.tail.Round(second)
+	}
+	seen := 0
+	for _, l := range b.lines[:40] {
+		if l != "busy" {
+			seen++
+		}
+	}
+	if seen != len(want) {
+		t.Errorf("of 20 other files, %d were read beside the busy one", seen)
+	}
+}
+
+// Files that nobody has a descriptor for are known: renamed to where the
+// patterns do not reach they are found, deleted they are a loss of just their
+// bytes, and held deleted files count.
+func TestH44_BlockedAndRotated(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 4
+	b.start()
+	want := b.each(20, "first")
+	b.tail.Round(0)
+	for i := range 20 {
+		switch name := fmt.Sprintf("%03d.log", i); {
+		case i < 10:
+			b.rename(name, name+".1")
+		case i < 12:
+			b.remove(name)
+		}
+	}
+	for range 10 {
+		b.tail.Round(second)
+		if n := b.tail.Stats().Open; n > 4 {
+			t.Fatalf("open: got %d, want at most 4", n)
+		}
+	}
+	b.step(second)
+	lost := map[string]bool{}
+	for _, l := range b.losses() {
+		lost[l] = true
+	}
+	for _, n := range []string{"010", "011"} {
+		if lost[n+".log 0-10 deleted unread"] {
+			delete(lost, n+".log 0-10 deleted unread")
+			b.lines = append(b.lines, "first "+n)
+		}
+	}
+	if len(lost) > 0 {
+		t.Errorf("losses: %v", lost)
+	}
+	b.wantSet(want...)
+	// All descriptors are of deleted files, unread: others wait for them.
+	for i := 12; i < 16; i++ {
+		b.write(fmt.Sprintf("%03d.log", i), "more\n")
+	}
+	b.tail.Round(second)
+	for i := 12; i < 16; i++ {
+		b.remove(fmt.Sprintf("%03d.log", i))
+	}
+	b.write("new.log", "new\n")
+	b.tail.Round(second)
+	if s := b.tail.Stats(); s.Open != 4 || s.HeldBytes == 0 {
+		t.Errorf("open %d, held %d", s.Open, s.HeldBytes)
+	}
+	b.step(second)
+	b.step(second)
+	b.wantSet("more", "more", "more", "more", "new")
+	b.wantLosses()
+}
+
+// A stream begins at the ends of all its files, however few may be open.
+func TestEndsOfMoreFilesThanDescriptors(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 4
+	b.each(50, "old")
+	b.start()
+	ends, err := b.tail.Ends(t.Context())
+	b.do(err)
+	if len(ends) != 50 {
+		t.Fatalf("ends: got %d, want 50", len(ends))
+	}
+	b.commit(&record.Chunk{Moved: ends})
+	want := b.each(50, "new")
+	b.step(second)
+	b.step(second)
+	b.wantSet(want...)
+}
