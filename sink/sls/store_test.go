@@ -235,7 +235,7 @@ func TestErrorTable(t *testing.T) {
 // the vendor's pages.
 func TestErrorTableComplete(t *testing.T) {
 	elsewhere := map[string]bool{ // answers to requests that this package does not make
-		"GroupNotExist": true, "ConfigNotExist": true, "IndexConfigNotExist": true, "ConsumerGroupNotExist": true,
+		"GroupNotExist": true, "MachineGroupNotExist": true, "ConfigNotExist": true, "IndexConfigNotExist": true, "ConsumerGroupNotExist": true,
 		"ProjectAlreadyExist": true, "IndexAlreadyExist": true, "InvalidCursor": true,
 		"LogStoreAlreadyExist": true, "LogstoreAlreadyExist": true, "LogStoreInfoInvalid": true, "LogstoreInfoInvalid": true,
 	}

@@ -73,8 +73,12 @@ func server(t *testing.T, h http.Handler, change func(*httptest.Server)) sls.Opt
 	o := options(&keys{})
 	o.Endpoint = "https://example.com"
 	o.DialAddress = srv.Listener.Addr().String()
-	o.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	o.CA = certificate(srv)
 	return o
+}
+
+func certificate(srv *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 }
 
 func client(t *testing.T, o sls.Options) *sls.Client {
