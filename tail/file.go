@@ -30,7 +30,7 @@ type file struct {
 	disk         int64 // bytes it takes there
 	unlinked     bool  // no name is left, also outside the pattern
 	ahead        int   // bytes to read next, by the length of the lines before
-	stop         int64 // where a run with Once ends
+	stop         int64 // where a run with Once, or after the limit, ends
 
 	every  time.Duration // between looks
 	due    time.Duration // next look, when hot
@@ -150,6 +150,9 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 	lead := int(f.pos.Marker.Len)
 	at := f.pos.Offset
 	unread := st.Size - at
+	if t.o.Once {
+		unread = max(0, min(unread, f.stop-at))
+	}
 	want := min(unread, int64(f.ahead))
 	for {
 		b := t.pool.take(lead + int(want))
@@ -179,9 +182,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		}
 		f.pos.Size, f.mtime, f.ctime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
 		if f.ended = end && !full; !f.ended && (used > 0 || end) {
-			if !t.o.Once || at+int64(used) < f.stop {
-				t.enqueue(f)
-			}
+			t.enqueue(f)
 		}
 		if !f.queued {
 			t.rest(f)
@@ -230,7 +231,7 @@ func (t *Tailer) advance(f *file, b []byte, used int) {
 
 // rest waits for more.
 func (t *Tailer) rest(f *file) {
-	if f.every >= t.o.Poll || t.o.Once {
+	if f.every >= t.o.Poll {
 		return
 	}
 	f.due = t.now + f.every
@@ -247,8 +248,11 @@ func (t *Tailer) failedRead(f *file, err error) {
 		t.log.Warn("file cannot be read, trying again", zap.String("path", f.pos.Path), zap.Error(err))
 	}
 	t.n.ReadErrors++
-	f.broken = true
+	f.broken, f.ended = true, false
 	f.every = t.o.Poll
+	if t.o.Once {
+		t.shut(f)
+	}
 	if err == unix.ESTALE {
 		// The descriptor will not read again; its path may.
 		f.mtime = 0

@@ -73,7 +73,7 @@ func (t *Tailer) load(p record.Position) {
 func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	k := inode{st.Dev, st.Ino}
 	if f := t.bound[k]; f != nil {
-		if f.fd >= 0 {
+		if f.fd >= 0 || t.o.Once {
 			unix.Close(fd)
 		} else {
 			// The inode may be another file's by now: the marker tells.
@@ -95,7 +95,6 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	}
 	f = &file{pos: record.Position{ID: newID(), Path: path}, fd: -1}
 	t.bind(f, fd, st)
-	f.stop = st.Size
 	if t.o.Once {
 		return f
 	}
@@ -166,7 +165,7 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	}
 	f.pos.Dev, f.pos.Ino = st.Dev, st.Ino
 	f.pos.Closed, f.pos.Deleted = 0, false
-	f.ahead, f.every = chunkBytes, 4*minLook
+	f.ahead, f.every, f.stop = chunkBytes, 4*minLook, st.Size
 	f.mtime, f.ctime = 0, 0
 	f.final, f.sought, f.gone = false, false, 0
 	f.note(st)
@@ -272,7 +271,7 @@ func (t *Tailer) startOver(f *file, reason string) {
 // suspect marks a new file that agrees with a followed one as far as it goes:
 // the copy of copytruncate, or a backup. It is not read yet.
 func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
-	if n.fd < 0 || st.Size < printBytes {
+	if n.fd < 0 || st.Size < printBytes || t.o.Once {
 		return
 	}
 	head, ok := t.printAt(n.fd, printBytes, 0)

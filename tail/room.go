@@ -76,10 +76,10 @@ func (t *Tailer) reopen(f *file) {
 	}
 }
 
-// yield closes a file that was read to its end if others wait. A deleted one
-// could not be opened again.
+// yield closes a file that was read to its end if others wait, or always with
+// Once. A deleted one could not be opened again.
 func (t *Tailer) yield(f *file) {
-	if !t.waiting.empty() && f.idle() && (!f.unlinked || f.final) {
+	if (t.o.Once || !t.waiting.empty()) && f.idle() && (!f.unlinked || f.final) {
 		t.leave(f)
 	}
 }

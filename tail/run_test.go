@@ -92,6 +92,43 @@ func TestOnce(t *testing.T) {
 	b.wantSet(want...)
 }
 
+// With Once each file is closed at its end, so that more of them than may be
+// open are read.
+func TestOnceMoreFilesThanDescriptors(t *testing.T) {
+	b := newBench(t)
+	b.o.Once, b.o.MaxOpen = true, 4
+	want := b.each(50, "line")
+	b.write("long.log", numbered("long", 0, 20000))
+	b.write("empty.log", "")
+	b.write("unfinished.log", "unfinished")
+	b.do(os.Link(b.path("long.log"), b.path("hard.log")))
+	r := b.run(0)
+	for c := range r.out {
+		b.take(c)
+	}
+	b.do(r.stop())
+	b.wantSet(append(want, lines(numbered("long", 0, 20000))...)...)
+}
+
+// With Once and positions, reading goes on at them and ends where the file
+// ended.
+func TestOnceGoesOn(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.want("one")
+	b.stop()
+	b.o.Once = true
+	b.write("a.log", numbered("a", 0, 20000))
+	r := b.run(0)
+	for c := range r.out {
+		b.take(c)
+		b.write("a.log", "later\n")
+	}
+	b.do(r.stop())
+	b.want(lines(numbered("a", 0, 20000))...)
+}
+
 // While nobody takes chunks, files that come and go are opened and held.
 func TestH43_BlockedStillDiscovers(t *testing.T) {
 	b := newBench(t)

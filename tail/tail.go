@@ -274,9 +274,11 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 // clock sets what this turn takes for the time.
 func (t *Tailer) clock(now time.Time) { t.now, t.wall = now.Sub(t.born), now }
 
-// turn does what is due: a round, or looks and listings that cannot wait for it.
+// turn does what is due: a round, or looks and listings that cannot wait for
+// it. With Once the first round finds all there is.
 func (t *Tailer) turn() {
 	switch {
+	case t.o.Once && t.started:
 	case t.now >= t.nextRound:
 		t.nextRound = t.now + t.o.Poll
 		t.round()
