@@ -158,11 +158,16 @@ func (s *Spool) advance() (end int64, more bool) {
 		if s.cur.off < s.cur.seg.end {
 			return s.cur.seg.end, true
 		}
-		i := slices.Index(s.segs, s.cur.seg)
-		if i+1 == len(s.segs) {
+		// A segment that is passed over holds no envelope and may be losing its
+		// name just now.
+		next := slices.Index(s.segs, s.cur.seg) + 1
+		for next < len(s.segs) && s.segs[next].passed {
+			next++
+		}
+		if next == len(s.segs) {
 			break
 		}
-		s.cur.moveTo(s.segs[i+1])
+		s.cur.moveTo(s.segs[next])
 	}
 	return 0, false
 }
