@@ -15,7 +15,10 @@
 // What it acknowledged before was fsynced. The next Put begins a new file and
 // writes all of its envelopes anew, so no fsync is ever repeated over pages
 // that a failed one may have dropped. Errors are ordinary ones, to be tried
-// again; a full disk is one of them.
+// again; a full disk is one of them. The same is done where somebody removed the
+// file that is being written: what it had acknowledged went with it.
+//
+// Files may be moved or removed once a newer one of their stream is there.
 package dir
 
 import (
@@ -27,6 +30,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"sealtail/internal/durable"
@@ -126,8 +130,22 @@ func (s *Store) append(b []byte) error {
 	if err := s.f.SyncData(); err != nil {
 		return s.abandon(fmt.Errorf("sync %s: %w", s.f.Name(), err))
 	}
+	if removed(s.f) {
+		return s.abandon(fmt.Errorf("%s: removed while it was written", s.f.Name()))
+	}
 	s.size += int64(len(b))
 	return nil
+}
+
+// removed reports whether a file has no name left. What was written to it is
+// not stored then.
+func removed(f durable.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return true
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
 }
 
 // begin creates the next file, durably.

@@ -277,3 +277,34 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 }
+
+// An envelope put after the file was removed is not acknowledged there.
+func TestRemovedWhileWritten(t *testing.T) {
+	path := t.TempDir()
+	s := dir.New(dir.Options{Path: path, Stream: "s"})
+	defer s.Close()
+	put := func(env string) error { return s.Put(t.Context(), [][]byte{[]byte(env)}) }
+	if err := put("one"); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(path, "s", "*"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	if err := os.Remove(names[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := put("two"); err == nil {
+		t.Fatal("acknowledged in a file without a name")
+	}
+	if err := put("two"); err != nil {
+		t.Fatal(err)
+	}
+	names, _ = filepath.Glob(filepath.Join(path, "s", "*"))
+	if len(names) != 1 {
+		t.Fatal(names)
+	}
+	if b, err := os.ReadFile(names[0]); err != nil || string(b) != "two" {
+		t.Errorf("got %q (%v), want %q", b, err, "two")
+	}
+}
