@@ -16,13 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
+	"sealtail/internal/command"
 	"sealtail/seal/keyring"
 )
 
 func checkCommand(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	load := configFlag(flags)
-	if _, err := parse(flags, args, 0, 0); err != nil {
+	if _, err := command.Parse(flags, args, 0, 0); err != nil {
 		return err
 	}
 	cfg, err := load()
@@ -42,8 +43,8 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 		text += c.stream(s)
 	}
 	for _, w := range c.warnings {
-		tell(stderr, "warning", w.Error())
-		tell(stderr, "hint", w.Fix)
+		program.Tell(stderr, "warning", w.Error())
+		program.Tell(stderr, "hint", w.Fix)
 	}
 	if len(c.faults) > 0 {
 		return c.faults
@@ -73,9 +74,8 @@ func (c *checking) key(name string) {
 	at, file := "key."+name+".file", c.cfg.Keys[name].File
 	fault := func(err error, fix string) {
 		err = keyringHint(file, err)
-		var f *failure
-		if errors.As(err, &f) {
-			fix = f.hint
+		if f, ok := errors.AsType[*command.Failure](err); ok {
+			fix = f.Hint
 		}
 		c.fault(at, err.Error(), fix)
 	}

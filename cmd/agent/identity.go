@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
 )
@@ -120,7 +121,7 @@ func machine(key []byte) [32]byte {
 func identityCommand(args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("identity", flag.ContinueOnError)
 	load := configFlag(flags)
-	if _, err := parse(flags, args, 0, 0); err != nil {
+	if _, err := command.Parse(flags, args, 0, 0); err != nil {
 		return err
 	}
 	cfg, err := load()
@@ -145,7 +146,7 @@ func identityCommand(args []string, stdout io.Writer) error {
 func hostIdentity(stateDir string) (*identity, error) {
 	id, err := readIdentity(stateDir)
 	if errors.Is(err, errOtherMachine) {
-		return nil, hinted(fmt.Errorf("%s: %w", stateDir, err),
+		return nil, command.Hinted(fmt.Errorf("%s: %w", stateDir, err),
 			"start the agent first: it makes a new signing key and new chains, then ask again")
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -156,7 +157,7 @@ func hostIdentity(stateDir string) (*identity, error) {
 	}
 	lock, err := durable.Lock(filepath.Join(stateDir, lockFile))
 	if err != nil {
-		return nil, hinted(err, "an agent is starting: try again")
+		return nil, command.Hinted(err, "an agent is starting: try again")
 	}
 	defer lock.Close()
 	return openIdentity(stateDir)

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
 	"sealtail/seal/keyring"
@@ -17,7 +18,7 @@ import (
 
 func keyringCommand(args []string, stdout io.Writer) error {
 	if len(args) == 0 {
-		return usageError("keyring: which of new, list, rotate, enable, disable, destroy, export-public?")
+		return command.Usage("keyring: which of new, list, rotate, enable, disable, destroy, export-public?")
 	}
 	verb, args := args[0], args[1:]
 	flags := flag.NewFlagSet("keyring "+verb, flag.ContinueOnError)
@@ -37,18 +38,18 @@ func keyringCommand(args []string, stdout io.Writer) error {
 	case "destroy":
 		least, most = 1, 1
 	default:
-		return usageError("keyring: there is no %q", verb)
+		return command.Usage("keyring: there is no %q", verb)
 	}
-	rest, err := parse(flags, args, least, most)
+	rest, err := command.Parse(flags, args, least, most)
 	switch {
 	case err != nil:
 		return err
 	case *file == "":
-		return usageError("keyring %s: -f FILE is missing", verb)
+		return command.Usage("keyring %s: -f FILE is missing", verb)
 	case verb == "export-public" && out == "":
-		return usageError("keyring %s: --out FILE is missing", verb)
+		return command.Usage("keyring %s: --out FILE is missing", verb)
 	case kind != "" && !slices.Contains([]keyring.Kind{keyring.AES256GCM, keyring.SM4GCM, keyring.HPKE}, keyring.Kind(kind)):
-		return usageError("keyring %s: kind %q is not known: there are %s, %s and %s",
+		return command.Usage("keyring %s: kind %q is not known: there are %s, %s and %s",
 			verb, kind, keyring.AES256GCM, keyring.SM4GCM, keyring.HPKE)
 	}
 	id := ""
@@ -141,13 +142,13 @@ func keyringHint(file string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return hinted(err, "make one: sealtail keyring new -f "+file)
+		return command.Hinted(err, "make one: sealtail keyring new -f "+file)
 	case errors.Is(err, fs.ErrExist):
-		return hinted(err, "a keyring is never overwritten: move the old one away, or rotate it")
+		return command.Hinted(err, "a keyring is never overwritten: move the old one away, or rotate it")
 	case errors.Is(err, durable.ErrNotPrivate):
-		return hinted(err, "chmod 0600 "+file)
+		return command.Hinted(err, "chmod 0600 "+file)
 	case errors.Is(err, durable.ErrLocked):
-		return hinted(err, "another sealtail is changing it: try again")
+		return command.Hinted(err, "another sealtail is changing it: try again")
 	}
 	return err
 }

@@ -10,12 +10,11 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"sealtail/conf"
+	"sealtail/internal/command"
 )
 
 const usage = `Usage: sealtail COMMAND [ARGUMENTS]
@@ -47,13 +46,10 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
         print this text
 `
 
-// Exit codes, as of sysexits.h.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 64
-	exitConfig = 78
-)
+const program command.Program = "sealtail"
+
+// release is set when one is linked: -X main.release=1.2.3.
+var release string
 
 func main() {
 	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
@@ -62,11 +58,11 @@ func main() {
 // dispatch runs one command and returns its exit code.
 func dispatch(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
-		return report(stderr, usageError("which command?"))
+		return report(stderr, command.Usage("which command?"))
 	}
-	command, args := args[0], args[1:]
+	name, args := args[0], args[1:]
 	var err error
-	switch command {
+	switch name {
 	case "run":
 		err = runCommand(args, stdout, stderr)
 	case "check":
@@ -80,84 +76,28 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	case "version", "--version":
 		err = versionCommand(args, stdout)
 	case "help", "--help", "-help", "-h":
-		_, err = io.WriteString(stdout, usage)
+		err = flag.ErrHelp
 	default:
-		err = usageError("there is no command %q", command)
+		err = command.Usage("there is no command %q", name)
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		_, err = io.WriteString(stdout, usage)
 	}
 	return report(stderr, err)
 }
 
-// A failure is an error with its exit code and what to do about it.
-type failure struct {
-	code int
-	err  error
-	hint string
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
-func usageError(format string, args ...any) error {
-	return &failure{exitUsage, fmt.Errorf(format, args...), "see sealtail help"}
-}
-
-// hinted adds to an error what to do about it.
-func hinted(err error, hint string) error {
-	if err == nil {
-		return nil
-	}
-	return &failure{exitFailed, err, hint}
-}
-
-// report tells an error and returns the exit code.
+// report tells an error, or all faults of a configuration, and returns the exit
+// code.
 func report(stderr io.Writer, err error) int {
 	var faults conf.Faults
-	var f *failure
-	switch {
-	case err == nil:
-		return exitDone
-	case errors.As(err, &faults):
-		for _, f := range faults {
-			tell(stderr, "error", f.Error())
-			tell(stderr, "hint", f.Fix)
-		}
-		return exitConfig
-	case errors.As(err, &f):
-		tell(stderr, "error", f.Error())
-		tell(stderr, "hint", f.hint)
-		return f.code
+	if !errors.As(err, &faults) {
+		return program.Report(stderr, err)
 	}
-	tell(stderr, "error", err.Error())
-	return exitFailed
-}
-
-// tell writes one line; it writes nothing for an empty text.
-func tell(w io.Writer, kind, text string) {
-	if text != "" {
-		fmt.Fprintf(w, "sealtail: %s: %s\n", kind, strings.ReplaceAll(text, "\n", " "))
+	for _, f := range faults {
+		program.Tell(stderr, "error", f.Error())
+		program.Tell(stderr, "hint", f.Fix)
 	}
-}
-
-// parse reads flags that may stand before, between and behind the other
-// arguments, of which there may be least to most; it returns those.
-func parse(fs *flag.FlagSet, args []string, least, most int) (rest []string, err error) {
-	fs.SetOutput(io.Discard)
-	for {
-		if err := fs.Parse(args); err != nil {
-			return nil, usageError("%s: %w", fs.Name(), err)
-		}
-		if fs.NArg() == 0 {
-			break
-		}
-		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
-	}
-	switch {
-	case len(rest) > most:
-		return nil, usageError("%s: what is %q?", fs.Name(), rest[most])
-	case len(rest) < least:
-		return nil, usageError("%s: an argument is missing", fs.Name())
-	}
-	return rest, nil
+	return command.ExitConfig
 }
 
 // configFlag adds -c; the function it returns loads the file.
@@ -165,13 +105,24 @@ func configFlag(fs *flag.FlagSet) func() (*conf.Config, error) {
 	file := fs.String("c", "", "configuration `FILE`")
 	return func() (*conf.Config, error) {
 		if *file == "" {
-			return nil, usageError("%s: -c FILE is missing", fs.Name())
+			return nil, command.Usage("%s: -c FILE is missing", fs.Name())
 		}
 		cfg, err := conf.Load(*file)
 		var faults conf.Faults
 		if err != nil && !errors.As(err, &faults) {
-			return nil, &failure{exitConfig, err, ""}
+			return nil, command.Fail(command.ExitConfig, err, "")
 		}
 		return cfg, err
 	}
 }
+
+func versionCommand(args []string, stdout io.Writer) error {
+	if _, err := command.Parse(flag.NewFlagSet("version", flag.ContinueOnError), args, 0, 0); err != nil {
+		return err
+	}
+	_, err := io.WriteString(stdout, program.Version(release))
+	return err
+}
+
+// version returns the release or commit of this program.
+func version() string { return command.Version(release) }

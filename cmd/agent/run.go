@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"sealtail/conf"
+	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
 	"sealtail/seal/keyring"
@@ -28,11 +29,11 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 	load := configFlag(fs)
 	dry := fs.Bool("dry-run", false, "read to the files' end, ship nothing, write nothing")
 	show := fs.Bool("show", false, "with --dry-run: print sample records as they are")
-	if _, err := parse(fs, args, 0, 0); err != nil {
+	if _, err := command.Parse(fs, args, 0, 0); err != nil {
 		return err
 	}
 	if *show && !*dry {
-		return usageError("run: --show goes with --dry-run")
+		return command.Usage("run: --show goes with --dry-run")
 	}
 	cfg, err := load()
 	if err != nil {
@@ -46,6 +47,7 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 	if err := seal.SelfTest(); err != nil {
 		return fmt.Errorf("self-test: %w", err)
 	}
+	signal.Ignore(syscall.SIGHUP) // a closed session is no reason to stop
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *dry {
@@ -132,7 +134,7 @@ func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
 func newer(err error) error {
 	for _, format := range []error{spool.ErrNewer, seal.ErrNewer, errStateVersion} {
 		if errors.Is(err, format) {
-			return &failure{exitConfig, err, "run the newer sealtail that wrote this state directory"}
+			return command.Fail(command.ExitConfig, err, "run the newer sealtail that wrote this state directory")
 		}
 	}
 	return err
@@ -208,7 +210,14 @@ func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 // waits a second for who holds the lock for a moment, as sealtail identity.
 func lockState(ctx context.Context, dir string) (io.Closer, error) {
 	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
-		return nil, hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
+		return nil, command.Hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, hinted(fmt.Errorf("state directory %s: others have rights on it (mode %04o)", dir, info.Mode().Perm()), "chmod 0700 "+dir)
 	}
 	for try := 0; ; try++ {
 		lock, err := durable.Lock(filepath.Join(dir, lockFile))
@@ -216,7 +225,7 @@ func lockState(ctx context.Context, dir string) (io.Closer, error) {
 			return lock, err
 		}
 		if try == 10 || ctx.Err() != nil {
-			return nil, hinted(fmt.Errorf("state directory %s: %w", dir, err), "another sealtail runs with it: stop that one, or give this one its own agent.state_dir")
+			return nil, command.Hinted(fmt.Errorf("state directory %s: %w", dir, err), "another sealtail runs with it: stop that one, or give this one its own agent.state_dir")
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/reader"
 	"sealtail/spool"
@@ -40,7 +41,7 @@ func (in *inputs) flags(fs *flag.FlagSet) {
 }
 
 // set takes the arguments that are no flags.
-func (in *inputs) set(command string, files []string) error {
+func (in *inputs) set(verb string, files []string) error {
 	in.files = files
 	stdin := 0
 	for _, name := range files {
@@ -50,9 +51,9 @@ func (in *inputs) set(command string, files []string) error {
 	}
 	switch {
 	case stdin > 1:
-		return usageError("%s: standard input can be read once", command)
+		return command.Usage("%s: standard input can be read once", verb)
 	case len(in.dirs)+len(in.spools)+len(in.files) == 0:
-		return usageError("%s: which input? give --dir DIR, --spool DIR, a FILE or -", command)
+		return command.Usage("%s: which input? give --dir DIR, --spool DIR, a FILE or -", verb)
 	}
 	return nil
 }
@@ -186,7 +187,7 @@ func spoolsIn(dir string) ([]string, error) {
 			return spools, nil
 		}
 	}
-	return nil, hinted(fmt.Errorf("%s: no spool is here", dir), "give a state directory, or one of its streams/NAME")
+	return nil, command.Hinted(fmt.Errorf("%s: no spool is here", dir), "give a state directory, or one of its streams/NAME")
 }
 
 // escape makes a pattern of a name.

@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"sealtail/internal/command"
 	"sealtail/reader"
 	"sealtail/seal"
 )
@@ -21,15 +22,15 @@ func inspectCommand(ctx context.Context, args []string, s std) (int, error) {
 	var in inputs
 	fs := flag.NewFlagSet("inspect", flag.ContinueOnError)
 	in.flags(fs)
-	rest, helped, err := parse(fs, args, s.out)
-	if err != nil || helped {
-		return exitDone, err
+	rest, err := command.Parse(fs, args, 0, -1)
+	if err != nil {
+		return 0, err
 	}
 	if err := in.set("inspect", rest); err != nil {
 		return 0, err
 	}
 	w := bufio.NewWriter(s.out)
-	code := exitDone
+	code := command.ExitDone
 	err = in.each(ctx, s.in, false, func(i input) error {
 		return reader.Scan(i.in, func(it reader.Item) error {
 			if it.Fault != reader.Sound {

@@ -12,12 +12,12 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
+
+	"sealtail/internal/command"
 )
 
 const usage = `Usage: sealtail-reader COMMAND [ARGUMENTS] INPUT...
@@ -99,12 +99,10 @@ recipients, its sizes, and whether its signature fits. Needs no key.
 `,
 }
 
-// Exit codes that are not of findings, as of sysexits.h.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 64
-)
+const program command.Program = "sealtail-reader"
+
+// release is set when one is linked: -X main.release=1.2.3.
+var release string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -122,12 +120,12 @@ type std struct {
 // dispatch runs one command and returns its exit code.
 func dispatch(ctx context.Context, args []string, s std) int {
 	if len(args) == 0 {
-		return report(s.err, usageError("which command?"))
+		return program.Report(s.err, command.Usage("which command?"))
 	}
-	command, args := args[0], args[1:]
-	code := exitDone
+	name, args := args[0], args[1:]
+	code := command.ExitDone
 	var err error
-	switch command {
+	switch name {
 	case "open":
 		code, err = openCommand(ctx, args, s)
 	case "verify":
@@ -135,14 +133,21 @@ func dispatch(ctx context.Context, args []string, s std) int {
 	case "inspect":
 		code, err = inspectCommand(ctx, args, s)
 	case "version", "--version":
-		err = versionCommand(args, s.out)
+		if len(args) > 0 {
+			err = command.Usage("version: what is %q?", args[0])
+		} else {
+			_, err = io.WriteString(s.out, program.Version(release))
+		}
 	case "help", "--help", "-help", "-h":
 		err = helpCommand(args, s.out)
 	default:
-		err = usageError("there is no command %q", command)
+		err = command.Usage("there is no command %q", name)
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		err = helpCommand([]string{name}, s.out)
 	}
 	if err != nil {
-		return report(s.err, err)
+		return program.Report(s.err, err)
 	}
 	return code
 }
@@ -151,65 +156,9 @@ func helpCommand(args []string, out io.Writer) error {
 	text := usage
 	if len(args) > 0 {
 		if text = help[args[0]]; text == "" {
-			return usageError("there is no command %q", args[0])
+			return command.Usage("there is no command %q", args[0])
 		}
 	}
 	_, err := io.WriteString(out, text)
 	return err
-}
-
-// A failure is an error with its exit code and what to do about it.
-type failure struct {
-	code int
-	err  error
-	hint string
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
-func usageError(format string, args ...any) error {
-	return &failure{exitUsage, fmt.Errorf(format, args...), "see sealtail-reader help"}
-}
-
-// hinted adds to an error what to do about it.
-func hinted(err error, hint string) error { return &failure{exitFailed, err, hint} }
-
-// report tells an error and returns the exit code.
-func report(w io.Writer, err error) int {
-	var f *failure
-	if errors.As(err, &f) {
-		tell(w, "error", f.Error())
-		tell(w, "hint", f.hint)
-		return f.code
-	}
-	tell(w, "error", err.Error())
-	return exitFailed
-}
-
-// tell writes one line; it writes nothing for an empty text.
-func tell(w io.Writer, kind, text string) {
-	if text != "" {
-		fmt.Fprintf(w, "sealtail-reader: %s: %s\n", kind, strings.ReplaceAll(text, "\n", " "))
-	}
-}
-
-// parse reads flags that may stand before, between and behind the other
-// arguments, which it returns. It reports whether help was asked for, and
-// given.
-func parse(fs *flag.FlagSet, args []string, out io.Writer) (rest []string, helped bool, err error) {
-	fs.SetOutput(io.Discard)
-	for {
-		err := fs.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, true, helpCommand([]string{fs.Name()}, out)
-		}
-		if err != nil {
-			return nil, false, usageError("%s: %w", fs.Name(), err)
-		}
-		if fs.NArg() == 0 {
-			return rest, false, nil
-		}
-		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"sealtail/internal/command"
 	"sealtail/reader"
 	"sealtail/record"
 )
@@ -29,12 +30,12 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	t.flags(fs)
 	k.flags(fs)
 	fs.Var(list{&t.suites}, "suite", "`SUITE` that may be opened")
-	rest, helped, err := parse(fs, args, s.out)
-	if err != nil || helped {
-		return exitDone, err
+	rest, err := command.Parse(fs, args, 0, -1)
+	if err != nil {
+		return 0, err
 	}
 	if *format != "text" && *format != "json" {
-		return 0, usageError("open: format %q is not known: there are text and json", *format)
+		return 0, command.Usage("open: format %q is not known: there are text and json", *format)
 	}
 	if err := in.set("open", rest); err != nil {
 		return 0, err

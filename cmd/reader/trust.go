@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 
+	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/reader"
 	"sealtail/seal"
@@ -36,21 +37,21 @@ func (t *trust) verify(ctx context.Context, in *inputs, stdin io.Reader, again b
 	for _, name := range t.suites {
 		suite, err := seal.ParseSuite(name)
 		if err != nil {
-			return nil, nil, usageError("%w", err)
+			return nil, nil, command.Usage("%w", err)
 		}
 		o.Suites = append(o.Suites, suite)
 	}
 	if t.signers != "" {
 		f, err := os.Open(t.signers)
 		if err != nil {
-			return nil, nil, hinted(err, "sealtail identity -c FILE prints a host's keys for it")
+			return nil, nil, command.Hinted(err, "sealtail identity -c FILE prints a host's keys for it")
 		}
 		defer f.Close()
 		if o.Signers, err = seal.ParseSigners(f); err != nil {
-			return nil, nil, hinted(fmt.Errorf("%s: %w", t.signers, err), "one line a key: host ed25519|sm2 base64")
+			return nil, nil, command.Hinted(fmt.Errorf("%s: %w", t.signers, err), "one line a key: host ed25519|sm2 base64")
 		}
 		if o.Signers == nil {
-			return nil, nil, hinted(fmt.Errorf("%s: names no signer", t.signers), "sealtail identity -c FILE prints a host's keys for it")
+			return nil, nil, command.Hinted(fmt.Errorf("%s: names no signer", t.signers), "sealtail identity -c FILE prints a host's keys for it")
 		}
 	}
 	if t.state != "" {
@@ -60,7 +61,7 @@ func (t *trust) verify(ctx context.Context, in *inputs, stdin io.Reader, again b
 		}
 		if err == nil {
 			if o.State, err = reader.ParseState(b); err != nil {
-				return nil, nil, hinted(fmt.Errorf("%s: %w", t.state, err), "restore it from a copy; removing it forgets what was seen")
+				return nil, nil, command.Hinted(fmt.Errorf("%s: %w", t.state, err), "restore it from a copy; removing it forgets what was seen")
 			}
 		}
 	}
@@ -101,7 +102,7 @@ func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
 			return nil, err
 		}
 		if !opens {
-			return nil, hinted(fmt.Errorf("keyring %s: holds no key that opens", name), "give the keyring with the private half: the one that export-public was made from")
+			return nil, command.Hinted(fmt.Errorf("keyring %s: holds no key that opens", name), "give the keyring with the private half: the one that export-public was made from")
 		}
 		us = append(us, r)
 	}
@@ -118,7 +119,7 @@ func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
 		clear(b)
 		clear(der)
 		if err != nil {
-			return nil, hinted(fmt.Errorf("%s: %w", name, err), "it must be an SM2 private key, PKCS #8, not encrypted")
+			return nil, command.Hinted(fmt.Errorf("%s: %w", name, err), "it must be an SM2 private key, PKCS #8, not encrypted")
 		}
 		us = append(us, key)
 	}

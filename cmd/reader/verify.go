@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"sealtail/internal/command"
 	"sealtail/reader"
 )
 
@@ -24,9 +25,9 @@ func verifyCommand(ctx context.Context, args []string, s std) (int, error) {
 	)
 	in.flags(fs)
 	t.flags(fs)
-	rest, helped, err := parse(fs, args, s.out)
-	if err != nil || helped {
-		return exitDone, err
+	rest, err := command.Parse(fs, args, 0, -1)
+	if err != nil {
+		return 0, err
 	}
 	if err := in.set("verify", rest); err != nil {
 		return 0, err
@@ -94,10 +95,10 @@ func tellFindings(w io.Writer, rep *reader.Report) {
 		if f.Stream != ([16]byte{}) {
 			text = fmt.Sprintf("stream %x: %s", f.Stream, f)
 		}
-		tell(w, kind, text)
+		program.Tell(w, kind, text)
 	}
 	if unopened {
-		tell(w, "hint", "give the keys by --keyring FILE, --sm2-key FILE, or a file of re-wrapped keys among the inputs")
+		program.Tell(w, "hint", "give the keys by --keyring FILE, --sm2-key FILE, or a file of re-wrapped keys among the inputs")
 	}
 }
 

@@ -1,25 +1,14 @@
-package main
+package command
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 )
 
-// release is set when one is linked: -X main.release=1.2.3.
-var release string
-
-func versionCommand(args []string, out io.Writer) error {
-	if len(args) > 0 {
-		return usageError("version: what is %q?", args[0])
-	}
-	_, err := fmt.Fprintf(out, "sealtail-reader %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
-}
-
-// version returns the release, else the commit that was built.
-func version() string {
+// Version returns the release, as the linker was told it, else the commit that
+// was built.
+func Version(release string) string {
 	if release != "" {
 		return release
 	}
@@ -41,4 +30,10 @@ func version() string {
 		v = "devel" + revision + modified
 	}
 	return v
+}
+
+// Version returns the line that p says of its version and of what built it for
+// what.
+func (p Program) Version(release string) string {
+	return fmt.Sprintf("%s %s %s %s/%s\n", p, Version(release), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
