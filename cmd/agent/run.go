@@ -217,7 +217,7 @@ func lockState(ctx context.Context, dir string) (io.Closer, error) {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, hinted(fmt.Errorf("state directory %s: others have rights on it (mode %04o)", dir, info.Mode().Perm()), "chmod 0700 "+dir)
+		return nil, command.Hinted(fmt.Errorf("state directory %s: others have rights on it (mode %04o)", dir, info.Mode().Perm()), "chmod 0700 "+dir)
 	}
 	for try := 0; ; try++ {
 		lock, err := durable.Lock(filepath.Join(dir, lockFile))
