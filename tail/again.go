@@ -66,8 +66,8 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 	}
 	end := min(p.Until, st.Size)
 	if p.Offset >= end {
-		c = t.lossChunk(p, p.Offset, p.Until, reasonSpool)
-		t.outbox = t.outbox[:len(t.outbox)-1]
+		c = t.newsOf(p)
+		c.Events = []record.Event{t.lossEvent(p, loss{p.Offset, p.Until, reasonSpool})}
 		p.Forget = true
 		c.Moved = []record.Position{*p}
 		return c, true

@@ -55,9 +55,7 @@ func (t *Tailer) toEnd(f *file) bool {
 	if n > 0 {
 		f.pos.Head, f.pos.Marker = head, mark
 	}
-	if n == printBytes {
-		t.hasHead(f)
-	}
+	t.hasHead(f)
 	f.told, f.copyOf = true, nil
 	return true
 }

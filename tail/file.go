@@ -38,15 +38,19 @@ type file struct {
 	gone   time.Duration // since when it has no name; or is looked for
 	limit  time.Duration // it is read no longer than this; 0 = no limit
 
-	queued, hot, dirty, touched bool
-	waits                       bool // in Tailer.waiting
-	ended                       bool // read to its end, as of the last read
-	final                       bool // the end of the file ends its last line
-	barred                      bool // its path is no longer meant: not opened again
-	broken                      bool // the last read failed
-	sought                      bool // its directory was searched
-	reason                      string
-	twin                        *file // next with the same head
+	queued, hot, touched bool
+	waits                bool   // in Tailer.waiting
+	wanted               int    // 1 + index in Tailer.wanted; 0 = not looked for
+	dirty, listed        bool   // to be told; in Tailer.dirty
+	lost                 []loss // to be told
+	headed               bool   // in Tailer.heads
+	ended                bool   // read to its end, as of the last read
+	final                bool   // the end of the file ends its last line
+	barred               bool   // its path is no longer meant: not opened again
+	broken               bool   // the last read failed
+	sought               bool   // its directory was searched
+	reason               string
+	twin                 *file // next with the same head
 
 	copyOf *file // it may be a copy of this one: not read yet
 	copyID uint64
@@ -204,6 +208,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		b.chunk.Records = recs
 		b.moved = append(b.moved, f.pos)
 		b.chunk.Moved = b.moved
+		b.chunk.Events = t.takeLosses(f, nil)
 		f.told, f.dirty = true, false
 		return &b.chunk, false
 	}
@@ -222,9 +227,7 @@ func (t *Tailer) advance(f *file, b []byte, used int) {
 	case p.Head.Len < printBytes:
 		p.Head = t.print(b[:printBytes])
 	}
-	if p.Head.Len == printBytes && p.From < printBytes {
-		t.hasHead(f)
-	}
+	t.hasHead(f)
 	p.Deleted = f.unlinked && f.names == 0
 	p.Sources = f.part.sources()
 }

@@ -9,8 +9,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
-
-	"sealtail/record"
 )
 
 // lostName is called when the last name of a file is gone: it was deleted,
@@ -70,8 +68,8 @@ func (t *Tailer) finish(f *file) {
 	f.pos.Closed = t.wall.Unix()
 	f.pos.Deleted = f.unlinked
 	t.release(f)
+	t.dropHead(f)
 	if !f.told {
-		t.dropHead(f)
 		return
 	}
 	t.unbind(f)
@@ -141,78 +139,6 @@ func statfsFree(fd int) (float64, bool) {
 		return 0, false
 	}
 	return float64(fs.Bavail) / float64(fs.Blocks), true
-}
-
-// lose sends the event that bytes are lost, and the position with it, so that
-// they are not lost again at the next start.
-func (t *Tailer) lose(f *file, from, to int64, reason string) {
-	if f.fd < 0 {
-		f.pos.Size, f.seen = f.pos.Offset, f.pos.Offset
-	}
-	c := t.lossChunk(&f.pos, from, to, reason)
-	if f.told {
-		c.Moved = []record.Position{f.still()}
-		f.dirty = false
-	}
-}
-
-// lossChunk puts the event of lost bytes in the outbox.
-func (t *Tailer) lossChunk(p *record.Position, from, to int64, reason string) *record.Chunk {
-	t.n.LostBytes += to - from
-	t.n.Losses++
-	c := &record.Chunk{
-		Path: p.Path, Inode: p.Ino, Offset: p.Offset, End: p.Offset, Time: t.wall.UnixNano(),
-		Events: []record.Event{{Name: "loss", Time: t.wall, Fields: []record.Tag{
-			{Key: "path", Value: p.Path},
-			{Key: "inode", Value: strconv.FormatUint(p.Ino, 10)},
-			{Key: "from", Value: strconv.FormatInt(from, 10)},
-			{Key: "to", Value: strconv.FormatInt(to, 10)},
-			{Key: "reason", Value: reason},
-		}}},
-	}
-	t.outbox = append(t.outbox, c)
-	return c
-}
-
-// still returns the position as one that no bytes were taken for.
-func (f *file) still() record.Position {
-	p := f.pos
-	p.From, p.Size = p.Offset, f.seen
-	return p
-}
-
-// tell has the position sent, if the receiver has it, with the next news.
-func (t *Tailer) tell(f *file) {
-	if !f.dirty {
-		f.dirty = true
-		t.dirty = append(t.dirty, f)
-	}
-}
-
-// news puts positions that changed without a record in the outbox, unless
-// what was put there before is not taken yet.
-func (t *Tailer) news() {
-	const most, waiting = 256, 16
-	if len(t.outbox) >= waiting || len(t.dirty) == 0 {
-		return
-	}
-	c := &record.Chunk{Time: t.wall.UnixNano()}
-	n := 0
-	for n < len(t.dirty) && len(c.Moved) < most {
-		f := t.dirty[n]
-		n++
-		if f.dirty && (f.told || !f.pos.Forget && f.index >= 0) {
-			c.Moved = append(c.Moved, f.still())
-			f.told = true
-		}
-		f.dirty = false
-	}
-	t.dirty = slices.Delete(t.dirty, 0, n)
-	if len(c.Moved) > 0 {
-		p := c.Moved[0]
-		c.Path, c.Inode, c.Offset, c.End = p.Path, p.Ino, p.Offset, p.Offset
-		t.outbox = append(t.outbox, c)
-	}
 }
 
 // seek looks for the files of wanted positions in all directories that are
@@ -300,7 +226,7 @@ func (t *Tailer) tryWanted(path string) {
 	}
 	var same []*file
 	for _, f := range t.unbound[st.Ino] {
-		if slices.Contains(t.wanted, f) {
+		if f.wanted > 0 {
 			same = append(same, f)
 		}
 	}

@@ -63,9 +63,7 @@ func (t *Tailer) agrees(fd int, p *record.Position) bool {
 func (t *Tailer) load(p record.Position) {
 	f := &file{pos: p, fd: -1, told: true, seen: max(p.Size, p.Offset), reason: reasonDeleted, part: cutAt(p.Sources)}
 	t.unbind(f)
-	if p.Head.Len == printBytes {
-		t.hasHead(f)
-	}
+	t.hasHead(f)
 }
 
 // identify returns the file that was just opened as fd: one that is known, or
@@ -93,6 +91,7 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		t.bind(f, fd, st)
 		return f
 	}
+	t.forgetClosed(st)
 	f = &file{pos: record.Position{ID: newID(), Path: path}, fd: -1}
 	t.bind(f, fd, st)
 	if t.o.Once {
@@ -149,7 +148,7 @@ func (t *Tailer) copyOfWanted(fd int, st *unix.Stat_t) *file {
 		return nil
 	}
 	for f := t.heads[headKey(head)]; f != nil; f = f.twin {
-		if t.isUnbound(f) && f.pos.Closed == 0 && f.pos.Offset <= st.Size && t.agrees(fd, &f.pos) {
+		if f.index < 0 && f.pos.Offset <= st.Size && t.agrees(fd, &f.pos) {
 			t.n.Copies++
 			return f
 		}
@@ -165,6 +164,7 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	}
 	f.pos.Dev, f.pos.Ino = st.Dev, st.Ino
 	f.pos.Closed, f.pos.Deleted = 0, false
+	t.hasHead(f)
 	f.ahead, f.every, f.stop = chunkBytes, 4*minLook, st.Size
 	f.mtime, f.ctime = 0, 0
 	f.final, f.sought, f.gone = false, false, 0
@@ -189,8 +189,6 @@ func (t *Tailer) release(f *file) {
 	f.index = -1
 }
 
-func (t *Tailer) isUnbound(f *file) bool { return slices.Contains(t.unbound[f.pos.Ino], f) }
-
 func (t *Tailer) unbind(f *file) {
 	f.index = -1
 	t.unbound[f.pos.Ino] = append(t.unbound[f.pos.Ino], f)
@@ -205,24 +203,27 @@ func (t *Tailer) takeUnbound(f *file) {
 			t.unbound[f.pos.Ino] = fs
 		}
 	}
-	if i := slices.Index(t.wanted, f); i >= 0 {
-		t.wanted = slices.Delete(t.wanted, i, i+1)
-	}
+	t.unwant(f)
 }
 
 func headKey(p record.Print) uint64 { return binary.BigEndian.Uint64(p.Sum[:]) }
 
-// hasHead files f under its full head.
+// hasHead files f under its head, if that is full and f is not done with.
 func (t *Tailer) hasHead(f *file) {
+	if f.headed || f.pos.Offset < printBytes || f.pos.Closed != 0 {
+		return
+	}
+	f.headed = true
 	k := headKey(f.pos.Head)
 	f.twin = t.heads[k]
 	t.heads[k] = f
 }
 
 func (t *Tailer) dropHead(f *file) {
-	if f.pos.Head.Len < printBytes {
+	if !f.headed {
 		return
 	}
+	f.headed = false
 	k := headKey(f.pos.Head)
 	at := t.heads[k]
 	if at == f {
@@ -262,9 +263,7 @@ func (t *Tailer) startOver(f *file, reason string) {
 		t.tell(f)
 	}
 	t.unbind(old)
-	if old.pos.Head.Len == printBytes {
-		t.hasHead(old)
-	}
+	t.hasHead(old)
 	t.want(old)
 }
 
@@ -280,7 +279,7 @@ func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
 	}
 	i := 0
 	for f := t.heads[headKey(head)]; f != nil && i < maxTwins; f, i = f.twin, i+1 {
-		if f != n && f.pos.Closed == 0 && t.agreesSoFar(n, st.Size, f) {
+		if f != n && t.agreesSoFar(n, st.Size, f) {
 			n.copyOf, n.copyID = f, f.pos.ID
 			n.pos.Size = st.Size
 			n.copyTo = t.now + copyWait
@@ -350,7 +349,21 @@ func (t *Tailer) claim(n *file, st *unix.Stat_t) {
 func (t *Tailer) want(f *file) {
 	f.gone = t.now
 	f.sought = false
-	t.wanted = append(t.wanted, f)
+	if f.wanted == 0 {
+		t.wanted = append(t.wanted, f)
+		f.wanted = len(t.wanted)
+	}
+}
+
+func (t *Tailer) unwant(f *file) {
+	if f.wanted == 0 {
+		return
+	}
+	n := len(t.wanted) - 1
+	last := t.wanted[n]
+	t.wanted[f.wanted-1], last.wanted = last, f.wanted
+	t.wanted[n], f.wanted = nil, 0
+	t.wanted = t.wanted[:n]
 }
 
 // settleWanted gives up what was looked for long enough: its unread bytes, as
@@ -362,14 +375,14 @@ func (t *Tailer) settleWanted() {
 		if t.now < f.gone+copyWait || t.failed || !f.sought {
 			continue
 		}
-		t.wanted = slices.Delete(t.wanted, i, i+1)
+		t.unwant(f)
+		t.dropHead(f)
 		f.pos.Closed = t.wall.Unix()
 		f.pos.Deleted = true
 		lost := f.unread()
 		if f.reason != reasonDeleted || t.bound[f.key()] != nil {
 			// The content is gone for good, the inode is another's.
 			t.takeUnbound(f)
-			t.dropHead(f)
 			f.pos.Forget = f.told
 		}
 		if lost > 0 {
@@ -395,12 +408,27 @@ func (t *Tailer) forget() {
 			if there || err != nil && !gone(err) {
 				continue
 			}
-			t.takeUnbound(f)
-			t.dropHead(f)
-			f.pos.Forget = true
-			t.tell(f)
+			t.drop(f)
 		}
 	}
+}
+
+// forgetClosed takes the positions off that were done with and whose inode
+// another file has now: there is nothing that they could be found by.
+func (t *Tailer) forgetClosed(st *unix.Stat_t) {
+	fs := t.unbound[st.Ino]
+	for i := len(fs) - 1; i >= 0; i-- {
+		if f := fs[i]; f.pos.Closed != 0 && f.pos.Dev == st.Dev {
+			t.drop(f)
+		}
+	}
+}
+
+// drop takes a position without a file off.
+func (t *Tailer) drop(f *file) {
+	t.takeUnbound(f)
+	f.pos.Forget = true
+	t.tell(f)
 }
 
 // gone reports whether an error says that there is nothing at a path, rather

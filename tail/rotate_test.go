@@ -3,6 +3,7 @@ package tail_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -466,16 +467,16 @@ func TestH21_FewBytes(t *testing.T) {
 // Positions end 24 h after a file is gone and taken.
 func TestH25_PositionsPruned(t *testing.T) {
 	b := newBench(t)
+	b.write("keep.log", "x\n")
+	b.each(10, "line")
+	b.step(second)
 	for i := range 10 {
-		b.write("a.log", fmt.Sprintf("%d\n", i))
-		b.step(second)
-		b.remove("a.log")
-		b.step(31 * second)
-		b.step(31 * second)
+		b.remove(fmt.Sprintf("%03d.log", i))
 		b.step(second)
 	}
-	b.write("keep.log", "x\n")
-	b.step(second)
+	for range 3 {
+		b.step(31 * second)
+	}
 	if n := b.pos.Len(); n != 11 {
 		t.Errorf("positions before: got %d, want 11", n)
 	}
@@ -486,6 +487,60 @@ func TestH25_PositionsPruned(t *testing.T) {
 	}
 	b.position("keep.log")
 	b.wantLosses()
+}
+
+// A position ends when its file is done with and another has its inode.
+func TestH25_InodeReused(t *testing.T) {
+	b := newBench(t)
+	most := 0
+	inodes := map[uint64]bool{}
+	for i := range 20 {
+		b.write("a.log", fmt.Sprintf("%d\n", i))
+		inodes[inoOf(t, b.path("a.log"))] = true
+		b.step(second)
+		b.want(fmt.Sprint(i))
+		b.remove("a.log")
+		b.step(31 * second)
+		b.step(31 * second)
+		most = max(most, b.pos.Len())
+	}
+	if most > len(inodes) {
+		t.Errorf("positions: got %d, want at most %d, one an inode", most, len(inodes))
+	}
+	b.wantLosses()
+}
+
+// However many files are lost while nobody takes chunks, each is told once,
+// many in one chunk.
+func TestH28_ManyLosses(t *testing.T) {
+	b := newBench(t)
+	b.o.HoldMaxBytes = 1
+	b.start()
+	b.tail.Round(0)
+	const files = 2000
+	for i := range files / 100 {
+		for j := range 100 {
+			b.write(fmt.Sprintf("%d.log", 100*i+j), "0123456789\n")
+		}
+		b.tail.Round(second)
+		for j := range 100 {
+			b.remove(fmt.Sprintf("%d.log", 100*i+j))
+		}
+		b.tail.Round(second)
+	}
+	chunks := b.tail.Step(second)
+	if len(chunks) > files/32 {
+		t.Errorf("chunks: got %d, want at most %d", len(chunks), files/32)
+	}
+	for _, c := range chunks {
+		b.take(c)
+	}
+	lost := b.losses()
+	slices.Sort(lost)
+	if lost = slices.Compact(lost); len(lost) != files {
+		t.Errorf("losses: got %d, want %d", len(lost), files)
+	}
+	b.want()
 }
 
 // A position is kept while a file with its identity is there.

@@ -109,7 +109,7 @@ func (t *Tailer) scanDir(d *dir, deep bool) {
 		}
 		for name, s := range d.subs {
 			if s.seen != d.gen {
-				t.drop(s)
+				t.dropDir(s)
 				delete(d.subs, name)
 			}
 		}
@@ -138,15 +138,15 @@ func (t *Tailer) empty(d *dir) {
 		t.detach(e)
 	}
 	for _, s := range d.subs {
-		t.drop(s)
+		t.dropDir(s)
 	}
 	clear(d.names)
 	clear(d.subs)
 	t.unwatchDir(d)
 }
 
-// drop forgets a directory that lost its name.
-func (t *Tailer) drop(d *dir) {
+// dropDir forgets a directory that lost its name.
+func (t *Tailer) dropDir(d *dir) {
 	t.empty(d)
 	if t.dirs[d.path] == d {
 		delete(t.dirs, d.path)

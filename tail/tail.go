@@ -126,8 +126,9 @@ type Tailer struct {
 	queue   fifo               // files with unread bytes
 	waiting fifo               // files with news that there is no descriptor for
 	hot     []*file            // looked at more often than each Poll
-	dirty   []*file            // whose position changed without a record
-	outbox  []*record.Chunk    // made, without records; sent first
+	dirty   []*file            // with something to tell beside their bytes
+	telling bool               // it is time to tell it
+	losing  bool               // a loss is to be told
 	again   []*rereading
 	againAt time.Duration // not before
 	turned  bool          // the files were asked last
@@ -320,7 +321,7 @@ func (t *Tailer) round() {
 		t.revisit()
 		t.forget()
 	}
-	t.news()
+	t.telling = true
 	t.count()
 }
 
@@ -352,11 +353,11 @@ func (t *Tailer) lookHot() {
 // next returns the next chunk, nil if there is nothing to send. Ranges to read
 // again take turns with the files.
 func (t *Tailer) next() *record.Chunk {
-	if n := len(t.outbox); n > 0 {
-		c := t.outbox[0]
-		t.outbox[0] = nil
-		t.outbox = t.outbox[1:]
-		return c
+	if t.telling || t.losing {
+		if c := t.news(); c != nil {
+			return c
+		}
+		t.telling = false
 	}
 	if c := t.reread(); c != nil {
 		return c
@@ -378,7 +379,7 @@ func (t *Tailer) next() *record.Chunk {
 			t.n.Bytes += c.End - c.Offset
 			return c
 		}
-		if len(t.outbox) > 0 {
+		if t.losing {
 			return t.next()
 		}
 	}
