@@ -12,12 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
 	"sealtail/internal/command"
+	"sealtail/record"
 	"sealtail/seal/keyring"
+	"sealtail/tail"
 )
 
 func checkCommand(args []string, stdout, stderr io.Writer) error {
@@ -40,7 +41,11 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 	}
 	text := fmt.Sprintf("%s: host %s, state in %s, digest %s\n", cfg.File, cfg.Agent.Host, cfg.Agent.StateDir, cfg.Digest)
 	for _, s := range cfg.Streams {
-		text += c.stream(s)
+		lines, err := c.stream(s)
+		if err != nil {
+			return err
+		}
+		text += lines
 	}
 	for _, w := range c.warnings {
 		program.Tell(stderr, "warning", w.Error())
@@ -124,43 +129,31 @@ func (c *checking) dir(key, dir string) {
 }
 
 // stream says in a few lines what one stream amounts to.
-func (c *checking) stream(s conf.Stream) string {
-	files, bytes, unread := 0, int64(0), ""
-	seen := make(map[string]bool)
-	for _, pattern := range s.Include {
-		err := doublestar.GlobWalk(os.DirFS("/"), pattern[1:], func(path string, d fs.DirEntry) error {
-			path = "/" + path
-			if seen[path] || excluded(s.Exclude, path) {
-				return nil
-			}
-			info, err := os.Stat(path)
-			if err != nil || !info.Mode().IsRegular() {
-				return nil
-			}
-			seen[path] = true
-			files, bytes = files+1, bytes+info.Size()
-			if unix.Access(path, unix.R_OK) != nil {
-				unread = path
-			}
-			return nil
-		})
-		if err != nil {
-			c.warn("stream."+s.Name+".include", err.Error(), "")
-		}
+func (c *checking) stream(s conf.Stream) (string, error) {
+	files, err := found(s)
+	if err != nil {
+		return "", fmt.Errorf("stream %s: %w", s.Name, err)
 	}
-	if files == 0 {
-		c.warn("stream."+s.Name+".include", "matches no file now", "")
+	at := "stream." + s.Name + ".include"
+	if files.Files == 0 {
+		c.warn(at, "matches no file now", "")
 	}
-	if unread != "" {
-		c.warn("stream."+s.Name+".include", unread+" cannot be read by this user", "it must be by the agent's user")
+	if n := files.OpenErrors + files.ScanErrors; n > 0 {
+		c.warn(at, fmt.Sprintf("%d files or directories cannot be read by this user", n), "they must be by the agent's user; sealtail run --dry-run names them")
 	}
 	return fmt.Sprintf("stream %s\n  files  %d now, %d bytes; start_at = %q\n  suite  %s\n  key    %s: %s\n  sink   %s: %s %s\n",
-		s.Name, files, bytes, s.StartAt, s.Suite, s.Key, c.keys[s.Key], s.Sink, c.cfg.Sinks[s.Sink].Type, c.cfg.Sinks[s.Sink].Path)
+		s.Name, files.Files, files.Lag, s.StartAt, s.Suite, s.Key, c.keys[s.Key], s.Sink, c.cfg.Sinks[s.Sink].Type, c.cfg.Sinks[s.Sink].Path), nil
 }
 
-func excluded(patterns []string, path string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, err := doublestar.Match(p, path)
-		return err == nil && ok
-	})
+// found has the stream's files looked for as the agent does, once.
+func found(s conf.Stream) (tail.Stats, error) {
+	t, err := tail.New(tail.Options{Include: s.Include, Exclude: s.Exclude, Key: make([]byte, 32), Once: true})
+	if err != nil {
+		return tail.Stats{}, err
+	}
+	// It has one round when it may not go on, and nobody takes what it reads.
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	err = t.Run(ctx, make(chan *record.Chunk))
+	return t.Stats(), err
 }
