@@ -74,7 +74,7 @@ func (c *checking) warn(key, problem, fix string) {
 	c.warnings = append(c.warnings, c.cfg.Fault(key, problem, fix))
 }
 
-// key wants a keyring that opens and whose primary wraps.
+// key wants a keyring that opens, computes rightly, and whose primary wraps.
 func (c *checking) key(name string) {
 	at, file := "key."+name+".file", c.cfg.Keys[name].File
 	fault := func(err error, fix string) {
@@ -86,6 +86,9 @@ func (c *checking) key(name string) {
 	}
 	ring := keyring.Open(file)
 	keys, err := ring.List()
+	if err == nil {
+		err = ring.SelfTest()
+	}
 	if err != nil {
 		fault(err, "mend it, or restore it from a copy")
 		return
