@@ -566,6 +566,7 @@ func TestSearch(t *testing.T) {
 	if got := c.sls("GET", "/logstores/ls?type=log&from=0&to=1", nil, nil).code(); got != "IndexConfigNotExist" {
 		t.Errorf("without an index: got %q", got)
 	}
+	c.put("/logstores/ls", "", group(c, "red and too early"))
 	index := map[string]any{"line": map[string]any{"token": []string{" "}}}
 	for _, tt := range []struct{ method, want string }{{"PUT", "IndexConfigNotExist"}, {"POST", ""}, {"POST", "IndexAlreadyExist"}, {"PUT", ""}} {
 		if got := c.json(tt.method, "/logstores/ls/index", index).code(); got != tt.want {

@@ -9,7 +9,7 @@ import (
 )
 
 // createIndex and its like keep an index as it is given. Whatever it says, all
-// values are searched.
+// values are searched of what is written while it is there.
 func (s *Server) createIndex(c *call) (*answer, error) {
 	return s.setIndex(c, func(l *logstore) error {
 		if l.index != nil {
@@ -188,7 +188,10 @@ func (s *Server) search(c *call, q logQuery) (rows []map[string]string, total in
 	}
 	rows = []map[string]string{}
 	for _, sh := range l.shards {
-		for i := range sh.entries {
+		for i, e := range sh.entries {
+			if !e.indexed {
+				continue
+			}
 			b, err := l.open(sh, aead, i)
 			if err != nil {
 				return nil, 0, err

@@ -132,7 +132,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, v service) {
 		a, err = f.answer(v.name)
 	}
 	code := ""
-	if e := (*Error)(nil); errors.As(err, &e) {
+	if err != nil {
+		e := &Error{http.StatusInternalServerError, "InternalFailure", err.Error()}
+		errors.As(err, &e)
 		code = e.Code
 		a = v.render(c, e)
 	}

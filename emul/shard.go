@@ -28,6 +28,7 @@ type entry struct {
 	at       int64 // in the shard's store
 	size     int   // there
 	sealed   bool
+	indexed  bool // received while there was an index
 }
 
 // keySpace returns 2^128, the end of the range of hash keys.
@@ -160,7 +161,7 @@ func (l *logstore) put(sh *shard, aead cipher.AEAD, group []byte, now time.Time)
 	if err != nil {
 		return slsError("InternalServerError", "%v", err)
 	}
-	sh.entries = append(sh.entries, entry{received: now, at: at, size: len(b), sealed: aead != nil})
+	sh.entries = append(sh.entries, entry{received: now, at: at, size: len(b), sealed: aead != nil, indexed: l.index != nil})
 	return nil
 }
 

@@ -137,9 +137,10 @@ func (s *Server) fresh(nonce string, at time.Time) bool {
 	if _, used := s.nonces[nonce]; used {
 		return false
 	}
-	if len(s.nonces) >= 4096 {
+	if len(s.nonces) >= s.nonceLimit {
 		now := s.now()
 		maps.DeleteFunc(s.nonces, func(_ string, at time.Time) bool { return now.Sub(at) > maxSkew })
+		s.nonceLimit = max(4096, 2*len(s.nonces))
 	}
 	s.nonces[nonce] = at
 	return true

@@ -38,16 +38,15 @@ func claimedSLS(authorization string) string {
 }
 
 func parseV4(authorization string) (v signedV4, ok bool) {
-	rest, ok := strings.CutPrefix(authorization, schemeV4)
-	credential, signature, ok2 := strings.Cut(rest, ",")
-	credential, ok3 := strings.CutPrefix(strings.TrimSpace(credential), "Credential=")
-	v.signature, ok = strings.CutPrefix(strings.TrimSpace(signature), "Signature=")
+	rest, isV4 := strings.CutPrefix(authorization, schemeV4)
+	credential, signature, both := strings.Cut(rest, ",")
+	credential, named := strings.CutPrefix(strings.TrimSpace(credential), "Credential=")
+	signature, signed := strings.CutPrefix(strings.TrimSpace(signature), "Signature=")
 	scope := strings.Split(credential, "/")
-	if !ok || !ok2 || !ok3 || len(scope) != 5 || scope[3] != "sls" || scope[4] != "aliyun_v4_request" {
+	if !isV4 || !both || !named || !signed || len(scope) != 5 || scope[3] != "sls" || scope[4] != "aliyun_v4_request" {
 		return signedV4{}, false
 	}
-	v.key, v.date, v.region = scope[0], scope[1], scope[2]
-	return v, true
+	return signedV4{key: scope[0], date: scope[1], region: scope[2], signature: signature}, true
 }
 
 // signerSLS returns the credential that signed a request to SLS.

@@ -2,7 +2,6 @@ package emul_test
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -191,7 +190,7 @@ func TestPublishedVector(t *testing.T) {
 		if err != nil || got.code() != tt.want {
 			t.Errorf("got %q, %v, want %q", got.code(), err, tt.want)
 		}
-		if want := fmt.Sprintf(`"HostId":"ecs.cn-shanghai.aliyuncs.com"`); !bytes.Contains(got.body, []byte(want)) {
+		if want := `"HostId":"ecs.cn-shanghai.aliyuncs.com"`; !bytes.Contains(got.body, []byte(want)) {
 			t.Errorf("%s has no %s", got.body, want)
 		}
 	}

@@ -54,7 +54,7 @@ func operations() []operation {
 
 		// Machine groups and configs of collection: there are none.
 		{"ListMachineGroup", "log:ListMachineGroup", "GET", "/machinegroups", "", listNone("machinegroups")},
-		{"GetMachineGroup", "log:GetMachineGroup", "GET", "/machinegroups/{}", "", getNone("GroupNotExist")},
+		{"GetMachineGroup", "log:GetMachineGroup", "GET", "/machinegroups/{}", "", getNone("MachineGroupNotExist")},
 		{"ListConfig", "log:ListConfig", "GET", "/configs", "", listNone("configs")},
 		{"GetConfig", "log:GetConfig", "GET", "/configs/{}", "", getNone("ConfigNotExist")},
 	}
