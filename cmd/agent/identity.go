@@ -26,6 +26,8 @@ const (
 	lockFile     = "lock"
 )
 
+const machineFile = "/etc/machine-id"
+
 var errOtherMachine = errors.New("the state directory was made on another machine")
 
 // An identity is what tells this host from others.
@@ -59,14 +61,19 @@ func openIdentity(stateDir string) (*identity, error) {
 		}
 	}
 	for _, name := range []string{signingFile, "streams"} {
-		if _, err := durable.OS.Stat(filepath.Join(stateDir, name)); err == nil {
+		switch _, err := os.Stat(filepath.Join(stateDir, name)); {
+		case err == nil:
 			id.replaced = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
 		}
 	}
 	if id.signing, err = seal.NewIdentity(); err != nil {
 		return nil, err
 	}
-	id.signing.Machine = machine(id.key)
+	if id.signing.Machine, err = machine(id.key, machineFile); err != nil {
+		return nil, err
+	}
 	b, err := id.signing.MarshalBinary()
 	if err != nil {
 		return nil, err
@@ -96,26 +103,32 @@ func readIdentity(stateDir string) (id *identity, err error) {
 	if err := id.signing.UnmarshalBinary(b); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if id.signing.Machine != machine(id.key) {
+	here, err := machine(id.key, machineFile)
+	if err != nil {
+		return nil, err
+	}
+	if id.signing.Machine != here {
 		return id, errOtherMachine
 	}
 	return id, nil
 }
 
 // machine is a keyed hash of what the system says this machine is: the name
-// of the node in Kubernetes, else /etc/machine-id. Where there is neither, all
-// machines look the same, and clones go unnoticed.
-func machine(key []byte) [32]byte {
+// of the node in Kubernetes, else what the file holds. Where there is neither,
+// all machines look the same, and clones go unnoticed. A file that is there and
+// cannot be read says nothing, least of all that this is another machine.
+func machine(key []byte, file string) (sum [32]byte, err error) {
 	name := os.Getenv("NODE_NAME")
 	if name == "" {
-		b, err := os.ReadFile("/etc/machine-id")
-		if err == nil {
-			name = strings.TrimSpace(string(b))
+		b, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return sum, fmt.Errorf("tell this machine from others: %w", err)
 		}
+		name = strings.TrimSpace(string(b))
 	}
 	h := hmac.New(sha256.New, key)
 	io.WriteString(h, name)
-	return [32]byte(h.Sum(nil))
+	return [32]byte(h.Sum(nil)), nil
 }
 
 func identityCommand(args []string, stdout io.Writer) error {

@@ -95,3 +95,31 @@ func TestReadIdentity(t *testing.T) {
 		t.Errorf("got %v, want none", err)
 	}
 }
+
+// Only a missing file means that the system has no name for this machine: what
+// cannot be read just now must not look like another machine.
+func TestMachine(t *testing.T) {
+	t.Setenv("NODE_NAME", "")
+	dir := t.TempDir()
+	file, other := filepath.Join(dir, "id"), filepath.Join(dir, "other")
+	for name, text := range map[string]string{file: "abc\n", other: "def\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := make(map[[32]byte]string)
+	for _, name := range []string{file, other, filepath.Join(dir, "none")} {
+		got, err := machine([]byte("key"), name)
+		if err != nil || seen[got] != "" {
+			t.Errorf("%s: got %v, the same as %q", name, err, seen[got])
+		}
+		seen[got] = name
+	}
+	if got, err := machine([]byte("key"), dir); err == nil {
+		t.Errorf("a file that cannot be read: got %x, want an error", got)
+	}
+	t.Setenv("NODE_NAME", "abc")
+	if got, err := machine([]byte("key"), dir); err != nil || seen[got] != file {
+		t.Errorf("the node's name: got %v, the same as %q, want %q", err, seen[got], file)
+	}
+}
