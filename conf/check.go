@@ -89,6 +89,11 @@ func (d *decoder) checkName(at, name string) {
 func (d *decoder) checkKey(at, name string, k Key, c *Config) {
 	d.checkName(at, name)
 	d.checkPath(join(at, "file"), &k.File)
+	if k.Provider == "alikms" {
+		d.checkURL(join(at, "endpoint"), k.Endpoint)
+		d.checkCredentials(join(at, "credentials"), &k.Credentials)
+		d.checkRoute(join(at, "route"), &k.Route)
+	}
 	c.Keys[name] = k
 	if k.Refresh == 0 || k.Rotate == 0 || k.HardAge == 0 {
 		return
@@ -115,6 +120,12 @@ func (d *decoder) checkSink(at, name string, s Sink, c *Config) {
 	d.checkPath(join(at, "path"), &s.Path)
 	if s.Path != "" && c.Agent.StateDir != "" && inside(s.Path, c.Agent.StateDir) {
 		d.fault(join(at, "path"), "choose another directory", "lies in agent.state_dir")
+	}
+	if s.Type == "sls" {
+		d.checkURL(join(at, "endpoint"), s.Endpoint)
+		d.checkCredentials(join(at, "credentials"), &s.Credentials)
+		d.checkRoute(join(at, "route"), &s.Route)
+		d.checkEncryption(join(at, "encryption"), s.Encryption, s.Region)
 	}
 	c.Sinks[name] = s
 }

@@ -18,7 +18,7 @@
 //	default   value when the key is absent
 //	required  no default: the key must be there
 //	oneof     the words allowed
-//	later     words known but not in this build
+//	for       "key=word": only where another key of the table is that word
 //	min, max  bounds, both allowed
 package conf
 
@@ -73,11 +73,24 @@ type Stop struct {
 // lives. Streams with the same key, sink and suite share one data key.
 type Key struct {
 	// What wraps the data keys: "keyring" is a local keyring file, made with
-	// sealtail keyring new.
-	Provider string `toml:"provider" required:"true" oneof:"keyring" later:"alikms"`
+	// sealtail keyring new; "alikms" is Alibaba Cloud KMS.
+	Provider string `toml:"provider" required:"true" oneof:"keyring alikms"`
 	// The keyring's file: absolute, owned by root or the agent's user, with no
 	// rights for others.
-	File string `toml:"file" required:"true"`
+	File string `toml:"file" required:"true" for:"provider=keyring"`
+	// URL of the KMS's gateway, such as https://kms.cn-hangzhou.aliyuncs.com;
+	// http:// only where connections end on a loopback address.
+	Endpoint string `toml:"endpoint" required:"true" for:"provider=alikms"`
+	// The CMK that wraps the data keys: ARN, id, or alias/NAME. It is another
+	// than the Logstore's.
+	KeyID string `toml:"key_id" required:"true" for:"provider=alikms"`
+	// Refuse a CMK that is not of spec Aliyun_SM4 for suite sm4-gcm, instead of
+	// warning.
+	RequireSM4CMK bool `toml:"require_sm4_cmk" default:"false" for:"provider=alikms"`
+	// The access key that may do GenerateDataKey with the CMK, and no Decrypt.
+	Credentials Credentials `toml:"credentials" required:"true" for:"provider=alikms"`
+	// How to get there.
+	Route Route `toml:"route" for:"provider=alikms"`
 	// A fresh data key is asked for this often (±20 %): the answer proves that
 	// the master key still lives.
 	Refresh time.Duration `toml:"refresh" default:"5m" min:"1s" max:"24h"`
@@ -105,16 +118,94 @@ type Key struct {
 
 // A Sink takes sealed batches.
 type Sink struct {
-	// "dir" is a directory of files of envelopes.
-	Type string `toml:"type" required:"true" oneof:"dir" later:"sls"`
-	// The directory; absolute. Each stream has its own directory in it.
-	Path string `toml:"path" required:"true"`
+	// "dir" is a directory of files of envelopes, "sls" an encrypted Logstore of
+	// Alibaba Cloud Log Service.
+	Type string `toml:"type" required:"true" oneof:"dir sls"`
 	// Longest wait between two attempts while the sink refuses.
 	RetryMax time.Duration `toml:"retry_max" default:"30s" min:"500ms" max:"1h"`
+	// The directory; absolute. Each stream has its own directory in it.
+	Path string `toml:"path" required:"true" for:"type=dir"`
 	// Size at which a file is closed and the next one begun.
-	MaxBytes Bytes `toml:"max_bytes" default:"64MiB" min:"1MiB" max:"64GiB"`
+	MaxBytes Bytes `toml:"max_bytes" default:"64MiB" min:"1MiB" max:"64GiB" for:"type=dir"`
 	// Age at which a file is closed and the next one begun.
-	MaxAge time.Duration `toml:"max_age" default:"1h" min:"1s" max:"720h"`
+	MaxAge time.Duration `toml:"max_age" default:"1h" min:"1s" max:"720h" for:"type=dir"`
+	// URL of the service's endpoint, without the project, such as
+	// https://cn-hangzhou.log.aliyuncs.com; http:// only where connections end on
+	// a loopback address.
+	Endpoint string `toml:"endpoint" required:"true" for:"type=sls"`
+	// Region of the endpoint: requests are signed for it.
+	Region string `toml:"region" required:"true" for:"type=sls"`
+	// The project; sealtail never creates one.
+	Project string `toml:"project" required:"true" for:"type=sls"`
+	// The Logstore; only sealtail provision creates it.
+	Logstore string `toml:"logstore" required:"true" for:"type=sls"`
+	// The access key that may write to the Logstore and look at it.
+	Credentials Credentials `toml:"credentials" required:"true" for:"type=sls"`
+	// How the service must encrypt the Logstore. Nothing is shipped to one that
+	// differs.
+	Encryption Encryption `toml:"encryption" required:"true" for:"type=sls"`
+	// What sealtail provision gives a new Logstore.
+	Create Create `toml:"create" for:"type=sls"`
+	// How to get there.
+	Route Route `toml:"route" for:"type=sls"`
+}
+
+// Credentials say where an access key is found. It is never written here.
+type Credentials struct {
+	// "file": in the files named below. "env": in ALIBABA_CLOUD_ACCESS_KEY_ID,
+	// ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN. "systemd":
+	// in credentials that the unit loads, named below.
+	Type string `toml:"type" required:"true" oneof:"file env systemd"`
+	// File of the key's id; absolute, private to root or the agent's user.
+	AccessKeyIDFile string `toml:"access_key_id_file" required:"true" for:"type=file"`
+	// File of its secret, likewise.
+	AccessKeySecretFile string `toml:"access_key_secret_file" required:"true" for:"type=file"`
+	// File of the token of a temporary key, likewise.
+	SecurityTokenFile string `toml:"security_token_file" for:"type=file"`
+	// Name of the key's id in $CREDENTIALS_DIRECTORY.
+	AccessKeyIDName string `toml:"access_key_id_name" default:"access-key-id" for:"type=systemd"`
+	// Name of its secret there.
+	AccessKeySecretName string `toml:"access_key_secret_name" default:"access-key-secret" for:"type=systemd"`
+	// Name of the token of a temporary key there.
+	SecurityTokenName string `toml:"security_token_name" for:"type=systemd"`
+}
+
+// An Encryption is what a Logstore is created with; the service never changes
+// it. It is the outer of two: what is stored is sealed already.
+type Encryption struct {
+	// "default" is AES, "m4" (also "sm4") SM4.
+	Type string `toml:"type" required:"true"`
+	// It is always on: false is refused.
+	Enable bool `toml:"enable" default:"true"`
+	// Id of the Logstore's own CMK (BYOK). Without it the service's key is used.
+	CMKKeyID string `toml:"cmk_key_id"`
+	// ARN of the RAM role by which log.aliyuncs.com uses that CMK.
+	ARN string `toml:"arn"`
+	// Region of that CMK: the Logstore's.
+	RegionID string `toml:"region_id"`
+}
+
+// A Create is what a new Logstore is given besides its encryption.
+type Create struct {
+	// Days that logs are kept; 3650 is forever.
+	TTLDays int64 `toml:"ttl_days" default:"180" min:"1" max:"3650"`
+	// Shards at first.
+	Shards int64 `toml:"shards" default:"2" min:"1" max:"100"`
+	// Whether the service adds shards as traffic grows.
+	AutoSplit bool `toml:"auto_split" default:"true"`
+	// Then at most.
+	MaxShards int64 `toml:"max_shards" default:"64" min:"1" max:"256"`
+}
+
+// A Route is how connections are made.
+type Route struct {
+	// File of PEM certificates to trust in the place of the system's.
+	CAFile string `toml:"ca_file"`
+	// URL of a proxy. The environment's is never used.
+	Proxy string `toml:"proxy"`
+	// HOST:PORT to connect to whatever name the endpoint has, for private links.
+	// Certificates are still held against the endpoint's name.
+	DialAddress string `toml:"dial_address"`
 }
 
 // A Stream leads from files to a sink, with its own chain, spool and limits.

@@ -95,6 +95,12 @@ func (d *decoder) table(path string, from map[string]any, to reflect.Value) {
 		known[tag] = true
 		at, field := join(path, tag), to.FieldByIndex(f.Index)
 		v, ok := from[tag]
+		if other, word, only := strings.Cut(f.Tag.Get("for"), "="); only && from[other] != word {
+			if is, _ := from[other].(string); ok && slices.Contains(words(to.Type(), other), is) {
+				d.fault(at, "remove it", "goes with %s = %q, not %q", other, word, is)
+			}
+			continue
+		}
 		switch {
 		case ok:
 			d.value(at, v, field, f.Tag)
@@ -113,12 +119,25 @@ func (d *decoder) table(path string, from map[string]any, to reflect.Value) {
 	}
 }
 
+// words are those that a key of a struct may be.
+func words(t reflect.Type, key string) []string {
+	for f, tag := range fields(t) {
+		if tag == key {
+			return strings.Fields(f.Tag.Get("oneof"))
+		}
+	}
+	return nil
+}
+
 func missingFix(key string, f reflect.StructField) string {
 	if words := strings.Fields(f.Tag.Get("oneof")); len(words) > 0 {
 		return "add " + key + " = " + orList(words)
 	}
-	if f.Type.Kind() == reflect.Slice {
+	switch f.Type.Kind() {
+	case reflect.Slice:
 		return "add " + key + ` = ["…"]`
+	case reflect.Struct:
+		return "add " + key + ` = { type = "…" }`
 	}
 	return "add " + key + ` = "…"`
 }
@@ -189,7 +208,7 @@ func (d *decoder) array(path string, v any, to reflect.Value) {
 }
 
 // scalar fills a string, number, duration, size or share, and holds it against
-// the tags oneof, later, min and max.
+// the tags oneof, min and max.
 func (d *decoder) scalar(path string, v any, to reflect.Value, tag reflect.StructTag) {
 	s, isString := v.(string)
 	if isString {
@@ -234,6 +253,16 @@ func (d *decoder) scalar(path string, v any, to reflect.Value, tag reflect.Struc
 			d.fault(path, "use "+low+" to "+high, "%s is out of range", p)
 		}
 	default:
+		if to.Kind() == reflect.Bool {
+			switch v {
+			case true, "true":
+				to.SetBool(true)
+			case false, "false":
+			default:
+				d.mismatch(path, "true or false", v)
+			}
+			return
+		}
 		if to.Kind() == reflect.Int64 {
 			if isString {
 				n, err := strconv.ParseInt(s, 10, 64)
@@ -265,10 +294,6 @@ func (d *decoder) word(path, s string, tag reflect.StructTag) {
 		return
 	}
 	fix := "use " + orList(allowed)
-	if slices.Contains(strings.Fields(tag.Get("later")), s) {
-		d.fault(path, fix, "%q is not in this build: it has %s only", s, orList(allowed))
-		return
-	}
 	if near := nearest(s, allowed); near != "" {
 		fix = fmt.Sprintf("did you mean %q?", near)
 	}

@@ -22,7 +22,7 @@ func TestConfigDoc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &doc{types: make(map[string]*ast.TypeSpec), comments: make(map[string]string)}
+	d := &doc{types: make(map[string]*ast.TypeSpec), comments: make(map[string]string), written: make(map[string]bool)}
 	for _, decl := range file.Decls {
 		g, ok := decl.(*ast.GenDecl)
 		if !ok {
@@ -72,6 +72,7 @@ type doc struct {
 	b        strings.Builder
 	types    map[string]*ast.TypeSpec
 	comments map[string]string
+	written  map[string]bool
 	seen     int
 }
 
@@ -79,6 +80,10 @@ type doc struct {
 func (d *doc) table(name, title string) {
 	type below struct{ name, title string }
 	var inner []below
+	if d.written[name] {
+		return
+	}
+	d.written[name] = true
 	if title != "" {
 		d.seen++
 		fmt.Fprintf(&d.b, "\n## %s\n\n%s\n| key | default | allowed | meaning |\n|---|---|---|---|\n", title, sentence(name, d.comments[name]))
@@ -141,6 +146,14 @@ func defaultOf(tag reflect.StructTag) string {
 }
 
 func allowed(tag reflect.StructTag) string {
+	if only := tag.Get("for"); only != "" {
+		key, word, _ := strings.Cut(only, "=")
+		only = "with `" + key + " = \"" + word + "\"`"
+		if rest := allowed(reflect.StructTag(strings.ReplaceAll(string(tag), "for:", "was:"))); rest != "" {
+			only = rest + "; " + only
+		}
+		return only
+	}
 	if words := strings.Fields(tag.Get("oneof")); len(words) > 0 {
 		return "`" + strings.Join(words, "`, `") + "`"
 	}
