@@ -95,7 +95,7 @@ type Server struct {
 	roles       map[string]Role
 	keys        map[string]*cmk
 	nonces      map[string]time.Time // of signatures, for as long as their date is good
-	nonceLimit  int // of them before the old ones are forgotten
+	nonceLimit  int                  // of them before the old ones are forgotten
 	projects    map[string]*project
 	faults      []*Fault
 	faultID     int
