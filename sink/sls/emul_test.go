@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sealtail/emul"
+	"sealtail/sink"
 	"sealtail/sink/sls"
 )
 
@@ -483,6 +484,33 @@ func TestFaultRows(t *testing.T) {
 	}
 	got, _ := pull(t, c, sls.Range{})
 	for i := range seq {
+		if len(got[i]) != 1 {
+			t.Errorf("envelope %d: got it %d times", i, len(got[i]))
+		}
+	}
+}
+
+// TestConcurrent ships with several requests at a time while some fail.
+func TestConcurrent(t *testing.T) {
+	s, _ := emulator(t, emul.Options{})
+	e := sls.Encryption{Type: "default"}
+	c := reach(t, s, nil, true)
+	if _, err := c.Provision(t.Context(), sls.Spec{Encryption: e}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []emul.Fault{
+		{Operation: "PutLogs", Code: "ServerBusy", Skip: 3, Count: 2}, {Operation: "PutLogs", Code: "PostBodyTooLarge", Skip: 2, Count: 2},
+		{Operation: "PutLogs", Code: "SignatureNotMatch", Skip: 5, Count: 1},
+	} {
+		s.Inject(f)
+	}
+	q := &queue{envs: envelopes(100, 2000)}
+	k := sink.New(sink.Options{InFlight: 4, MaxRequest: 9000, RetryMax: time.Millisecond}, q, ship(t, c, e))
+	if err := k.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := pull(t, c, sls.Range{})
+	for i := range 100 {
 		if len(got[i]) != 1 {
 			t.Errorf("envelope %d: got it %d times", i, len(got[i]))
 		}

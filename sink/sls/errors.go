@@ -1,7 +1,6 @@
 package sls
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -215,10 +214,7 @@ func (c *Client) explain(op string, t *trip, err error, secrets ...string) *Erro
 	if t.status == 0 || t.status == http.StatusOK {
 		e.Class, e.err = Network, plain(err)
 		e.Hint = networkHint(err)
-		if errors.Is(err, errNotLoopback) {
-			e.Class = Config
-		}
-		if errors.Is(err, errAnswerTooLong) {
+		if errors.Is(err, errNotLoopback) || errors.Is(err, errAnswerTooLong) {
 			e.Class = Config
 		}
 		return e
@@ -231,7 +227,7 @@ func (c *Client) explain(op string, t *trip, err error, secrets ...string) *Erro
 	e.Class, e.do, e.Hint, e.cmk = r.class, r.do, r.hint, r.cmk
 	e.RequestID = clean(t.header.Get(api.RequestIDHeader), 64)
 	if date, err := http.ParseTime(t.header.Get("Date")); err == nil {
-		e.Skew = date.Sub(time.Now()).Round(time.Second)
+		e.Skew = time.Until(date).Round(time.Second)
 	}
 	if e.Class == Clock && e.Skew != 0 {
 		e.Hint = fmt.Sprintf("%s: it differs from the service's by %v", hintClock, e.Skew.Abs())
@@ -263,12 +259,8 @@ func plain(err error) error {
 }
 
 func networkHint(err error) string {
-	var verify *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &verify):
+	if verify := (*tls.CertificateVerificationError)(nil); errors.As(err, &verify) {
 		return "name the authority that signed the server's certificate, if it is your own"
-	case errors.Is(err, context.DeadlineExceeded):
-		return ""
 	}
 	return ""
 }

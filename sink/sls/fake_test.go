@@ -149,12 +149,7 @@ func (f *fake) read(r *http.Request) *sent {
 	s := &sent{at: time.Now(), plain: r.Header.Get("x-log-compresstype") == ""}
 	s.key, _, _ = strings.Cut(strings.TrimPrefix(r.Header.Get("Authorization"), "SLS4-HMAC-SHA256 Credential="), "/")
 	if !s.plain {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		defer d.Close()
-		if b, err = d.DecodeAll(b, nil); err != nil {
+		if b, err = decoder.DecodeAll(b, nil); err != nil {
 			f.t.Error(err)
 		}
 	}
@@ -185,6 +180,15 @@ func (f *fake) read(r *http.Request) *sent {
 	}
 	return s
 }
+
+// decoder is made outside of the bubbles of synctest, so that all may use it.
+var decoder = func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}()
 
 // inProcess serves requests without a network.
 type inProcess struct{ http.Handler }

@@ -51,6 +51,17 @@ func (g *guard) check(ctx context.Context, s *Store) error {
 	return g.answer()
 }
 
+// void forgets the verdict, because the Logstore it was about is gone: one
+// that comes in its place is compared before anything is sent.
+func (g *guard) void(ctx context.Context) {
+	select {
+	case g.turn <- struct{}{}:
+		*g = guard{turn: g.turn, fail: g.fail, fails: g.fails}
+		<-g.turn
+	case <-ctx.Done():
+	}
+}
+
 // judge notes a verdict.
 func (g *guard) judge(s *Store, l *Logstore) {
 	v := s.o.Encryption.Compare(l)
@@ -77,6 +88,9 @@ func (g *guard) failed(err error) {
 	now := time.Now()
 	g.fail = err
 	g.next = now.Add(recheck(g.fails))
+	if e := (*Error)(nil); errors.As(err, &e) && e.Class == Absent {
+		g.at, g.drift = time.Time{}, nil // as void
+	}
 	if g.at.IsZero() || g.stale(now) {
 		g.next = now // whoever asks waits before asking again
 	}
@@ -112,7 +126,7 @@ func (g *guard) unknown(hint string) error {
 	if !errors.As(g.fail, &e) {
 		return g.fail
 	}
-	u := *e
+	u := *e // others may hold it
 	if u.Hint == "" {
 		u.Hint = hint
 	} else {

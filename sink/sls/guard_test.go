@@ -164,7 +164,6 @@ func TestCheckFails(t *testing.T) {
 	}{
 		{500, `{"errorCode":"InternalServerError","errorMessage":"x"}`, sls.Transient},
 		{401, `{"errorCode":"Unauthorized","errorMessage":"denied by sts or ram, action: log:GetLogStore, resource: acs:log:x"}`, sls.Denied},
-		{404, `{"errorCode":"LogStoreNotExist","errorMessage":"x"}`, sls.Absent},
 		{403, `{"errorCode":"MetaOperationQpsLimitExceeded","errorMessage":"x"}`, sls.Throttled},
 		{502, `<html>`, sls.Transient},
 		{200, `<html>`, sls.Unknown},
@@ -191,21 +190,59 @@ func TestCheckFails(t *testing.T) {
 				}
 				f.logstore, f.checks = broken, nil
 				from := time.Now()
-				for time.Since(from) < 24*time.Hour-time.Minute {
+				for time.Since(from) < 24*time.Hour-5*time.Minute {
 					if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
 						t.Fatalf("after %v: %v", time.Since(from), err)
 					}
-					time.Sleep(time.Minute)
+					time.Sleep(3 * time.Minute)
 				}
-				if n := len(f.checks); n < 24*60/9 || n > 24*60/3 { // twice where each is tried with fresh credentials
+				if n := len(f.checks); n < 24*60/12 || n > 24*60/3 { // twice where each is tried with fresh credentials
 					t.Errorf("got %d comparisons in a day of failures", n)
 				}
-				time.Sleep(10 * time.Minute)
+				time.Sleep(15 * time.Minute)
 				e := asError(t, s.Put(t.Context(), envelopes(1, 100)))
 				if e.Class != answer.class || !strings.Contains(e.Error(), "24h") {
 					t.Errorf("after a day: got %v", e)
 				}
 				f.logstore = nil
+				if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestRecreated has the Logstore deleted, and one without encryption come in
+// its place within the hour: nothing is sent to it, whichever request met the
+// gap.
+func TestRecreated(t *testing.T) {
+	for _, met := range []string{"put", "get"} {
+		t.Run(met, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{}
+				s, _ := newStore(t, f, storeOptions())
+				if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
+					t.Fatal(err)
+				}
+				f.logstore = func() (int, string) { return 404, `{"errorCode":"LogStoreNotExist","errorMessage":"x"}` }
+				f.answer = refuse(refusal{404, "LogStoreNotExist", "", false}, 0)
+				if met == "get" {
+					time.Sleep(2 * time.Hour)
+				}
+				for range 5 {
+					if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); e.Class != sls.Absent {
+						t.Fatalf("got %v", e)
+					}
+					time.Sleep(time.Second)
+				}
+				f.answer, f.got = nil, nil
+				f.logstore = func() (int, string) { return 200, `{"logstoreName":"audit"}` }
+				if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); e.Class != sls.Drift || len(f.got) != 0 {
+					t.Errorf("got %v, %d posts", e, len(f.got))
+				}
+				f.logstore = nil
+				time.Sleep(2 * time.Minute)
 				if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
 					t.Error(err)
 				}

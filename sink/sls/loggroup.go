@@ -25,7 +25,7 @@ const (
 	tagLogs    = 1<<3 | 2
 	tagTopic   = 3<<3 | 2
 	tagSource  = 4<<3 | 2
-	tagTime    = 1<<3 | 0
+	tagTime    = 1 << 3
 	tagContent = 2<<3 | 2
 	tagKey     = 1<<3 | 2
 	tagValue   = 2<<3 | 2

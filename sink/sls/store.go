@@ -123,9 +123,22 @@ func (s *Store) ship(ctx context.Context, items []item) error {
 	var rejected *sink.RejectedError
 	var e *Error
 	if !errors.As(err, &rejected) && errors.As(err, &e) {
+		if e.Class == CMK {
+			e.Hint += s.whichCMK()
+		}
+		if e.Class == Absent {
+			s.guard.void(ctx)
+		}
 		s.note(e)
 	}
 	return err
+}
+
+func (s *Store) whichCMK() string {
+	if e := s.o.Encryption; e.CMK != "" {
+		return fmt.Sprintf(": CMK %s, role %s", e.CMK, e.RoleARN)
+	}
+	return ": it should have none, but the key of the service"
 }
 
 // all sends items in requests that fit. The first after an error is small: it
