@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -127,12 +128,13 @@ func (c chain) Seal(ctx context.Context, kind uint8, first, last int64, codec ui
 // openLine builds a stream's line on the state that its spool holds.
 func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, log *zap.Logger) (*line, error) {
 	log = log.With(zap.String("stream", s.Name))
-	where := cfg.Sinks[s.Sink]
+	to := cfg.Sinks[s.Sink]
 	store := dir.New(dir.Options{
-		Path: where.Path, Stream: s.Name, MaxBytes: int64(where.MaxBytes), MaxAge: where.MaxAge,
+		Path: to.Path, Stream: s.Name, MaxBytes: int64(to.MaxBytes), MaxAge: to.MaxAge,
 	})
 	st := &state{identity: id.signing}
-	sp, err := spool.Open(filepath.Join(cfg.Agent.StateDir, "streams", s.Name), spool.Options{
+	where := filepath.Join(cfg.Agent.StateDir, "streams", s.Name)
+	sp, err := spool.Open(where, spool.Options{
 		MaxBytes: int64(s.Spool.MaxBytes), MinFree: float64(s.Spool.MinFree), Log: log,
 	}, st)
 	if err != nil {
@@ -143,10 +145,15 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 			log.Error("spool damaged", zap.Stringer("damage", d))
 		}
 	}
+	if shipped := filepath.Join(where, "shipped"); !st.loaded {
+		if _, err := os.Stat(shipped); err == nil {
+			log.Error("all segments of the spool are gone: positions and chain begin anew, lines may be sealed twice", zap.String("spool", where))
+		}
+	}
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: store, log: log,
 		commit: &committer{spool: sp, state: st}, found: &discoveries{wake: make(chan struct{}, 1)},
 		fromEnd: s.StartAt == "end" && !st.begun}
-	l.sink = sink.New(sink.Options{InFlight: 1, RetryMax: where.RetryMax, Stub: stub, Log: log}, sp, store)
+	l.sink = sink.New(sink.Options{InFlight: 1, RetryMax: to.RetryMax, Stub: stub, Log: log}, sp, store)
 
 	head := st.Head()
 	sealer, err := newChain(s, cfg.Agent, id.signing, keys, head)

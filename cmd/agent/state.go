@@ -23,6 +23,7 @@ import (
 type state struct {
 	identity  *seal.Identity
 	positions record.Positions
+	loaded    bool       // there was a segment
 	begun     bool       // an entry was committed: start_at has had its say
 	head      *seal.Head // of the chain as of the newest snapshot; nil = none
 	last      []byte     // the newest envelope behind head; nil = none
@@ -66,7 +67,7 @@ func (s *state) Load(snapshot []byte) error {
 		return fmt.Errorf("%w: %d", errStateVersion, version)
 	}
 	flags, machine := take(1)[0], [32]byte(take(32))
-	s.begun = flags&stateBegun != 0
+	s.loaded, s.begun = true, flags&stateBegun != 0
 	s.head, s.last = nil, nil
 	if flags&stateHead != 0 {
 		head := new(seal.Head)
