@@ -66,9 +66,9 @@ func (t *tour) look(ctx context.Context) error {
 
 // anEnvelope returns the first envelope of a stream's newest file.
 func (t *tour) anEnvelope(stream string) ([]byte, error) {
-	files, err := filepath.Glob(t.path("store/" + stream + "/*.se1"))
-	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("no file of stream %s in the store: %w", stream, err)
+	files := sealed(t.path("store/" + stream))
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no file of stream %s in the store", stream)
 	}
 	b, err := os.ReadFile(files[len(files)-1])
 	if err != nil {
@@ -79,6 +79,12 @@ func (t *tour) anEnvelope(stream string) ([]byte, error) {
 		return nil, errors.New("no whole envelope in the newest file")
 	}
 	return b[:n], nil
+}
+
+// sealed returns the sealed files in dir, in the order of their names.
+func sealed(dir string) []string {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.se1")) // the pattern is good
+	return files
 }
 
 const commitmentLen = 32
@@ -152,9 +158,9 @@ func (t *tour) tamper(ctx context.Context) error {
 	if err := os.CopyFS(t.path("tampered"), os.DirFS(t.path("store"))); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(t.path("tampered/audit/*.se1"))
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("no file in the copy: %w", err)
+	files := sealed(t.path("tampered/audit"))
+	if len(files) == 0 {
+		return errors.New("no file of stream audit in the copy")
 	}
 	file := files[0]
 	b, err := os.ReadFile(file)

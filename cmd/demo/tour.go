@@ -321,8 +321,7 @@ func (t *tour) flow(ctx context.Context) error {
 
 // storeSize returns the bytes in the store.
 func (t *tour) storeSize() (bytes int64) {
-	files, _ := filepath.Glob(t.path("store/*/*.se1")) // the pattern is good
-	for _, file := range files {
+	for _, file := range sealed(t.path("store/*")) {
 		if info, err := os.Stat(file); err == nil {
 			bytes += info.Size()
 		}
