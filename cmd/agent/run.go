@@ -48,7 +48,6 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("self-test: %w", err)
 	}
 	signal.Ignore(syscall.SIGHUP) // a closed session is no reason to stop
-	signal.Ignore(syscall.SIGHUP) // a closed session is no reason to stop
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *dry {
@@ -212,13 +211,6 @@ func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 func lockState(ctx context.Context, dir string) (io.Closer, error) {
 	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
 		return nil, command.Hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, command.Hinted(fmt.Errorf("state directory %s: others have rights on it (mode %04o)", dir, info.Mode().Perm()), "chmod 0700 "+dir)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
