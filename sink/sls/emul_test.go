@@ -490,6 +490,51 @@ func TestFaultRows(t *testing.T) {
 	}
 }
 
+// temporary is an access key of STS that is renewed when a fresh one is asked
+// for.
+type temporary struct {
+	s *emul.Server
+	n int
+}
+
+func (k *temporary) AccessKey(_ context.Context, fresh bool) (string, string, string, error) {
+	if fresh {
+		k.n++
+		k.issue()
+	}
+	return "STS", "secret", fmt.Sprintf("token-%d-of-sts", k.n), nil
+}
+
+func (k *temporary) issue() {
+	k.s.SetCredential(emul.Credential{
+		AccessKeyID: "STS", AccessKeySecret: "secret", SecurityToken: fmt.Sprintf("token-%d-of-sts", k.n),
+		Expires: k.s.Now().Add(time.Hour), Policies: nil,
+	})
+}
+
+func TestTemporaryKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := emulator(t, emul.Options{})
+		k := &temporary{s: s}
+		k.issue()
+		e := sls.Encryption{Type: "default"}
+		c := reach(t, s, k, false)
+		if _, err := c.Provision(t.Context(), sls.Spec{Encryption: e}); err != nil {
+			t.Fatal(err)
+		}
+		st := ship(t, c, e)
+		for range 24 * 6 {
+			if err := st.Put(t.Context(), envelopes(1, 100)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		if k.n < 20 || k.n > 24 {
+			t.Errorf("got %d keys in a day of one an hour", k.n)
+		}
+	})
+}
+
 // TestConcurrent ships with several requests at a time while some fail.
 func TestConcurrent(t *testing.T) {
 	s, _ := emulator(t, emul.Options{})
