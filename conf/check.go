@@ -207,31 +207,39 @@ func (d *decoder) checkTags(at string, tags map[string]string) {
 }
 
 // An ownFile is one that the agent writes or holds secrets in.
-type ownFile struct{ what, dir, path string }
+type ownFile struct {
+	what, where string
+	exclude     string // pattern of all that are where it is
+	path        string
+}
 
-// ownFiles returns one file of each kind, as a pattern would meet it.
+// ownFiles returns one file of each kind, as a pattern would meet it. The names
+// are those that docs/SPOOL.md and docs/FORMAT.md give; each may be followed by
+// ".tmp" for a moment.
 func ownFiles(c *Config) (all []ownFile) {
-	add := func(what, dir, file string) {
-		if dir != "" {
-			all = append(all, ownFile{what, dir, path.Join(dir, file)})
+	add := func(what, dir string, files ...string) {
+		for _, file := range files {
+			if dir != "" {
+				all = append(all, ownFile{what, dir, dir + "/**", path.Join(dir, file)})
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
 		for _, s := range c.Streams {
-			add("the path of sink "+name, c.Sinks[name].Path, s.Name+"/20060102T150405Z-1.se1")
+			add("the path of sink "+name, c.Sinks[name].Path, s.Name+"/20060102T150405Z-000000.se1")
 		}
 	}
-	for _, file := range []string{"identity.key", "signing.key", "lock"} {
-		add("agent.state_dir", c.Agent.StateDir, file)
-	}
+	const state = "agent.state_dir"
+	add(state, c.Agent.StateDir, "identity.key", "identity.key.tmp", "signing.key", "signing.key.tmp", "lock")
+	const hash = "0123456789abcdef0123456789abcdef"
 	for _, s := range c.Streams {
-		for _, file := range []string{"1.seg", "2.new", "shipped", "rejected/1.se1"} {
-			add("agent.state_dir", c.Agent.StateDir, "streams/"+s.Name+"/"+file)
-		}
+		dir := "streams/" + s.Name + "/"
+		add(state, c.Agent.StateDir, dir+"00000001.seg", dir+"00000002.new", dir+"00000001.damaged", dir+"0.spare", dir+"shipped",
+			dir+"damaged/00000001-8192-12288", dir+"rejected/"+hash+".se1", dir+"rejected/"+hash+".why")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		if file := c.Keys[name].File; file != "" {
-			add("the keyring of key "+name, path.Dir(file), path.Base(file))
+			all = append(all, ownFile{"the keyring of key " + name, file, file + "*", file})
 		}
 	}
 	return all
@@ -244,11 +252,15 @@ func (d *decoder) checkOwnFiles(at string, s Stream, own []ownFile) {
 		if !filepath.IsAbs(p) || !doublestar.ValidatePattern(p) {
 			continue
 		}
+		base, _ := doublestar.SplitPattern(p)
 		for _, o := range own {
+			if !inside(o.path, base) {
+				continue // soon said, of many streams times many files
+			}
 			excluded := func(x string) bool { return match(x, o.path) }
 			if match(p, o.path) && !slices.ContainsFunc(s.Exclude, excluded) {
-				d.fault(index(join(at, "include"), i), "exclude "+o.dir+"/**, or move it",
-					"would follow the agent's own files: %s, %s", o.what, o.dir)
+				d.fault(index(join(at, "include"), i), "exclude "+o.exclude+", or move it",
+					"would follow the agent's own files: %s, %s", o.what, o.where)
 				break
 			}
 		}
