@@ -25,11 +25,7 @@ var bin string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		err := stat("..")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
+		var err error
 		if bin, err = os.MkdirTemp("", "sealtail-e2e"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -47,16 +43,16 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// stat looks at every source file, so that go test does not take a result for
-// current after one changed.
-func stat(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+// lookAtSources has go test know that results depend on every source file: it
+// notes what a test looks at.
+var lookAtSources = sync.OnceValue(func() error {
+	return filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".go") {
 			_, err = os.Stat(path)
 		}
 		return err
 	})
-}
+})
 
 // A rig is one agent with its files: logs in logs/, state in state/, sealed
 // batches in sealed/. The agent holds the public half of the keyring only.
@@ -74,6 +70,9 @@ type rig struct {
 // key's.
 func newRig(t testing.TB, suite, include, stream, key string) *rig {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	r := &rig{t: t, dir: t.TempDir(), suite: suite}
 	r.log = r.path("agent.log")
 	if err := os.Mkdir(r.path("logs"), 0o755); err != nil {

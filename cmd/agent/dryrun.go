@@ -48,7 +48,7 @@ func dryRun(ctx context.Context, cfg *conf.Config, show bool, log *zap.Logger, s
 }
 
 func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal.Identity, keys *seal.Keys, show bool, log *zap.Logger, stdout io.Writer) error {
-	sealer, err := newChain(s, cfg.Agent, signing, keys, nil)
+	sealer, err := newChain(cfg, s, signing, keys, nil)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"sealtail/record"
 	"sealtail/seal"
 	"sealtail/sink"
-	"sealtail/sink/dir"
 	"sealtail/spool"
 	"sealtail/tail"
 )
@@ -38,7 +37,7 @@ type line struct {
 	pipeline *pipeline.Pipeline
 	spool    *spool.Spool
 	sink     *sink.Sink
-	store    *dir.Store
+	store    store
 	commit   *committer
 	found    *discoveries
 	fromEnd  bool // a first start that takes the files from their ends
@@ -128,10 +127,11 @@ func (c chain) Seal(ctx context.Context, kind uint8, first, last int64, codec ui
 // openLine builds a stream's line on the state that its spool holds.
 func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, log *zap.Logger) (*line, error) {
 	log = log.With(zap.String("stream", s.Name))
-	to := cfg.Sinks[s.Sink]
-	store := dir.New(dir.Options{
-		Path: to.Path, Stream: s.Name, MaxBytes: int64(to.MaxBytes), MaxAge: to.MaxAge,
-	})
+	end, err := openStore(cfg, s, log)
+	if err != nil {
+		return nil, fmt.Errorf("sink %s: %w", s.Sink, err)
+	}
+
 	st := &state{identity: id.signing}
 	where := filepath.Join(cfg.Agent.StateDir, "streams", s.Name)
 	sp, err := spool.Open(where, spool.Options{
@@ -150,13 +150,15 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 			log.Error("all segments of the spool are gone: positions and chain begin anew, lines may be sealed twice", zap.String("spool", where))
 		}
 	}
-	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: store, log: log,
+	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: end, log: log,
 		commit: &committer{spool: sp, state: st}, found: &discoveries{wake: make(chan struct{}, 1)},
 		fromEnd: s.StartAt == "end" && !st.begun}
-	l.sink = sink.New(sink.Options{InFlight: 1, RetryMax: to.RetryMax, Stub: stub, Log: log}, sp, store)
+	l.sink = sink.New(sink.Options{
+		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log,
+	}, sp, end)
 
 	head := st.Head()
-	sealer, err := newChain(s, cfg.Agent, id.signing, keys, head)
+	sealer, err := newChain(cfg, s, id.signing, keys, head)
 	if err != nil {
 		return nil, err
 	}
@@ -203,23 +205,18 @@ func newPipeline(cfg *conf.Config, s conf.Stream, sealer pipeline.Sealer, sp pip
 	return pipeline.New(o, sealer, sp)
 }
 
-func newChain(s conf.Stream, agent conf.Agent, signing *seal.Identity, keys *seal.Keys, head *seal.Head) (*seal.Chain, error) {
+func newChain(cfg *conf.Config, s conf.Stream, signing *seal.Identity, keys *seal.Keys, head *seal.Head) (*seal.Chain, error) {
 	suite, err := seal.ParseSuite(s.Suite)
 	if err != nil {
 		return nil, err
 	}
-	context, err := envelopeContext()
+	context, err := envelopeContext(cfg.Sinks[s.Sink])
 	if err != nil {
 		return nil, err
 	}
 	return seal.NewChain(seal.ChainOptions{
-		Identity: signing, Keys: keys, Suite: suite, Context: context, Head: head, SM4Engine: agent.SM4Engine,
+		Identity: signing, Keys: keys, Suite: suite, Context: context, Head: head, SM4Engine: cfg.Agent.SM4Engine,
 	})
-}
-
-// envelopeContext is what stands in clear in the header of every envelope.
-func envelopeContext() ([]byte, error) {
-	return seal.EncodeContext(seal.Context{"fmt": "SE1"})
 }
 
 // startEvent opens an epoch and names the one before.
@@ -301,7 +298,7 @@ func (l *line) run(ctx context.Context) error {
 	l.spool.CloseInput()
 	defer time.AfterFunc(l.stop.ShipTimeout, stopShipping).Stop()
 	stages.wait("sink", "tail")
-	return errors.Join(stages.err, l.store.Close(), l.spool.Close())
+	return errors.Join(stages.err, l.store.close(), l.spool.Close())
 }
 
 // unlessEnded drops an error that says no more than that ctx has ended: what

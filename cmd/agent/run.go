@@ -20,7 +20,6 @@ import (
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
-	"sealtail/seal/keyring"
 	"sealtail/spool"
 )
 
@@ -168,28 +167,22 @@ func openKeys(cfg *conf.Config, log *zap.Logger) (map[keyUse]*seal.Keys, error) 
 		if err != nil {
 			return nil, err
 		}
-		header, err := envelopeContext()
+		header, err := envelopeContext(cfg.Sinks[s.Sink])
 		if err != nil {
 			return nil, err
 		}
 		k := cfg.Keys[s.Key]
 		log := log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
-		keys[use] = seal.NewKeys(keyOptions(k, log), openKeyring(k, log), suite, header)
+		kms, err := openKMS(k, log)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", s.Key, err)
+		}
+		if k.Provider == "alikms" && suite == seal.SM4GCM {
+			kms = &sm4CMK{KMS: kms, describe: kms.(describer), id: k.KeyID, required: k.RequireSM4CMK, log: log}
+		}
+		keys[use] = seal.NewKeys(keyOptions(k, log), kms, suite, header)
 	}
 	return keys, nil
-}
-
-// openKeyring never fails: what is wrong with the file now may be mended
-// while the agent waits.
-func openKeyring(k conf.Key, log *zap.Logger) seal.KMS {
-	ring := keyring.Open(k.File)
-	if err := ring.SelfTest(); err != nil {
-		log.Warn("keyring fails its self-test", zap.String("file", k.File), zap.Error(err))
-	}
-	if opens, err := ring.Opens(); err == nil && opens {
-		log.Warn("the keyring can open what it seals: whoever takes over this host can read what it shipped", zap.String("file", k.File))
-	}
-	return ring
 }
 
 func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {

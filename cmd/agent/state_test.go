@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"sealtail/conf"
 	"sealtail/internal/durable"
 	"sealtail/record"
 	"sealtail/seal"
@@ -29,7 +30,7 @@ func sealer(t testing.TB, suite seal.Suite) (*seal.Identity, func(content []byte
 	if _, err := keyring.New(ring, keyring.AES256GCM); err != nil {
 		t.Fatal(err)
 	}
-	header, err := envelopeContext()
+	header, err := envelopeContext(conf.Sink{Type: "dir"})
 	if err != nil {
 		t.Fatal(err)
 	}

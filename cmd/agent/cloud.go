@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"go.uber.org/zap"
+
+	"sealtail/conf"
+	"sealtail/cred"
+	"sealtail/seal"
+	"sealtail/seal/alikms"
+	"sealtail/seal/keyring"
+	"sealtail/sink"
+	"sealtail/sink/dir"
+	"sealtail/sink/sls"
+)
+
+// An accessKey fits a source of credentials to those who sign with it.
+type accessKey struct{ source *cred.Source }
+
+func openCredentials(c conf.Credentials) (accessKey, error) {
+	switch c.Type {
+	case "env":
+		return accessKey{cred.New(cred.Environment{})}, nil
+	case "systemd":
+		files, err := cred.Systemd(c.AccessKeyIDName, c.AccessKeySecretName, c.SecurityTokenName)
+		return accessKey{cred.New(files)}, err
+	}
+	return accessKey{cred.New(cred.Files{
+		AccessKeyID: c.AccessKeyIDFile, AccessKeySecret: c.AccessKeySecretFile, SecurityToken: c.SecurityTokenFile,
+	})}, nil
+}
+
+// Get is for alikms.
+func (k accessKey) Get(ctx context.Context) (id, secret, token string, err error) {
+	return reveal(k.source.Get(ctx))
+}
+
+// Refresh is for alikms.
+func (k accessKey) Refresh(ctx context.Context) (id, secret, token string, err error) {
+	return reveal(k.source.Refresh(ctx))
+}
+
+// AccessKey is for sls.
+func (k accessKey) AccessKey(ctx context.Context, fresh bool) (id, secret, token string, err error) {
+	if fresh {
+		return k.Refresh(ctx)
+	}
+	return k.Get(ctx)
+}
+
+func reveal(c cred.Credentials, err error) (id, secret, token string, _ error) {
+	return c.AccessKeyID, c.AccessKeySecret.Reveal(), c.SecurityToken.Reveal(), err
+}
+
+// openKMS returns what wraps a key's data keys. What is wrong with a keyring's
+// file or a CMK now may be mended while the agent waits: it is no error.
+func openKMS(k conf.Key, log *zap.Logger) (seal.KMS, error) {
+	if k.Provider == "alikms" {
+		return openAliKMS(k)
+	}
+	ring := keyring.Open(k.File)
+	if err := ring.SelfTest(); err != nil {
+		log.Warn("keyring fails its self-test", zap.String("file", k.File), zap.Error(err))
+	}
+	if opens, err := ring.Opens(); err == nil && opens {
+		log.Warn("the keyring can open what it seals: whoever takes over this host can read what it shipped", zap.String("file", k.File))
+	}
+	return ring, nil
+}
+
+// openAliKMS calls nobody. allow are the CMKs that may be asked to decrypt.
+func openAliKMS(k conf.Key, allow ...string) (*alikms.Client, error) {
+	access, err := openCredentials(k.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	return alikms.New(alikms.Options{
+		Endpoint: k.Endpoint, KeyID: k.KeyID, Allow: allow, Credentials: access, Timeout: k.CallTimeout,
+		CAFile: k.Route.CAFile, Proxy: k.Route.Proxy, DialAddress: k.Route.DialAddress,
+	})
+}
+
+// A describer tells what a CMK is.
+type describer interface {
+	Describe(ctx context.Context, keyID string) (alikms.Key, error)
+}
+
+// An sm4CMK has data keys for suite sm4-gcm made under a CMK, and looks at
+// whether that is an SM4 key: once, before the first.
+type sm4CMK struct {
+	seal.KMS
+	describe describer
+	id       string
+	required bool
+	known    bool // it is one, or it was said that it is not
+	log      *zap.Logger
+}
+
+// Generate is called by one goroutine.
+func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, error) {
+	if !c.known {
+		key, err := c.describe.Describe(ctx, c.id)
+		switch {
+		case err != nil && c.required:
+			return seal.DataKey{}, err
+		case err != nil:
+			c.log.Warn("CMK cannot be looked at: it may be of another kind than SM4", zap.String("cmk", c.id), zap.Error(err))
+		case !key.SM4() && c.required:
+			return seal.DataKey{}, &seal.KMSError{Class: seal.Misfit, Code: "CMKSpec",
+				Err: fmt.Errorf("CMK %s is of spec %s, not Aliyun_SM4, and require_sm4_cmk is set", c.id, key.Spec)}
+		case !key.SM4():
+			c.log.Warn("data keys of suite sm4-gcm are wrapped by another cipher than SM4", zap.String("cmk", c.id), zap.String("spec", key.Spec))
+		}
+		c.known = true
+	}
+	return c.KMS.Generate(ctx, context)
+}
+
+// openSLS opens no connection.
+func openSLS(s conf.Sink) (*sls.Client, error) {
+	access, err := openCredentials(s.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	var ca []byte
+	if s.Route.CAFile != "" {
+		if ca, err = os.ReadFile(s.Route.CAFile); err != nil {
+			return nil, fmt.Errorf("read CA: %w", err)
+		}
+	}
+	return sls.New(sls.Options{
+		Endpoint: s.Endpoint, Region: s.Region, Project: s.Project, Logstore: s.Logstore, Credentials: access,
+		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CA: ca, UserAgent: "sealtail/" + version(),
+	})
+}
+
+func encryptionOf(s conf.Sink) sls.Encryption {
+	e := s.Encryption
+	return sls.Encryption{Type: e.Type, CMK: e.CMKKeyID, RoleARN: e.ARN, Region: e.RegionID}
+}
+
+// A store is where a line ends.
+type store struct {
+	sink.Store
+	inFlight   int // requests at a time
+	maxRequest int // bytes of envelopes in one
+	close      func() error
+}
+
+func openStore(cfg *conf.Config, s conf.Stream, log *zap.Logger) (store, error) {
+	to := cfg.Sinks[s.Sink]
+	if to.Type == "dir" {
+		d := dir.New(dir.Options{Path: to.Path, Stream: s.Name, MaxBytes: int64(to.MaxBytes), MaxAge: to.MaxAge})
+		return store{Store: d, close: d.Close}, nil
+	}
+	client, err := openSLS(to)
+	if err != nil {
+		return store{}, err
+	}
+	st, err := sls.NewStore(client, sls.StoreOptions{
+		Topic: s.Name, Source: cfg.Agent.Host, Describe: describe, DescribeStub: describeStub,
+		Encryption: encryptionOf(to), KeyState: logstoreKeyState(cfg, s),
+		Tell: func(text string) { log.Warn("Logstore", zap.String("note", text)) },
+	})
+	return store{Store: st, inFlight: 4, maxRequest: sls.MaxEnvelopes, close: func() error { client.Close(); return nil }}, err
+}
+
+// logstoreKeyState asks about the Logstore's CMK with the credentials of the
+// stream's own KMS, where that is one that can be asked.
+func logstoreKeyState(cfg *conf.Config, s conf.Stream) func(ctx context.Context) (string, error) {
+	k, cmk := cfg.Keys[s.Key], cfg.Sinks[s.Sink].Encryption.CMKKeyID
+	if k.Provider != "alikms" || cmk == "" {
+		return nil
+	}
+	return func(ctx context.Context) (string, error) {
+		client, err := openAliKMS(k)
+		if err != nil {
+			return "", err
+		}
+		key, err := client.Describe(ctx, cmk)
+		return key.State, err
+	}
+}
+
+// describe reads what SLS is shown of an envelope in clear.
+func describe(env []byte) (sls.Carrier, error) {
+	e, err := seal.Parse(env)
+	if err != nil {
+		return sls.Carrier{}, err
+	}
+	return carrier(&e.Header), nil
+}
+
+func describeStub(b []byte) (sls.Carrier, error) {
+	s, err := seal.ParseStub(b)
+	if err != nil {
+		return sls.Carrier{}, err
+	}
+	return carrier(&s.Header), nil
+}
+
+func carrier(h *seal.Header) sls.Carrier {
+	return sls.Carrier{StreamID: h.StreamID, Epoch: h.Epoch, Seq: h.Seq, DEKID: h.DEKID, First: h.First / 1e9, Last: h.Last / 1e9}
+}
+
+// envelopeContext is what stands in clear in the header of every envelope for
+// a sink, and binds it to it.
+func envelopeContext(s conf.Sink) ([]byte, error) {
+	c := seal.Context{}
+	if s.Type == "sls" {
+		c["project"], c["logstore"] = s.Project, s.Logstore
+	}
+	return seal.EncodeContext(c)
+}
