@@ -257,7 +257,9 @@ type Batch struct {
 
 // A Limits bounds what a spool takes of the disk.
 type Limits struct {
-	// Bytes of the spool's files.
+	// Bytes of the batches that wait. The unwritten part of the segment being
+	// written and two spare ones come on top (48 MiB), and what was set aside:
+	// damaged bytes, and batches that the sink can never take.
 	MaxBytes Bytes `toml:"max_bytes" default:"2GiB" min:"32MiB" max:"64TiB"`
 	// Share of the disk that must stay free.
 	MinFree Percent `toml:"min_free" default:"5%" min:"0%" max:"90%"`
