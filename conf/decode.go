@@ -234,7 +234,7 @@ func (d *decoder) scalar(path string, v any, to reflect.Value, tag reflect.Struc
 		var err error
 		if isString {
 			var n Bytes
-			n, err = ParseBytes(s)
+			n, err = parseBytes(s)
 			number = int64(n)
 		}
 		if !isString && !isNumber || err != nil {
@@ -243,13 +243,13 @@ func (d *decoder) scalar(path string, v any, to reflect.Value, tag reflect.Struc
 		}
 		set(number)
 	case percentType:
-		p, err := ParsePercent(s)
+		p, err := parsePercent(s)
 		if !isString || err != nil {
 			d.mismatch(path, `a share such as "5%"`, v)
 			return
 		}
 		to.SetFloat(float64(p))
-		if low, high := tag.Get("min"), tag.Get("max"); p < must(ParsePercent(low)) || p > must(ParsePercent(high)) {
+		if low, high := tag.Get("min"), tag.Get("max"); p < must(parsePercent(low)) || p > must(parsePercent(high)) {
 			d.fault(path, "use "+low+" to "+high, "%s is out of range", p)
 		}
 	default:
@@ -310,7 +310,7 @@ func (d *decoder) bounds(path string, n int64, t reflect.Type, tag reflect.Struc
 		case durationType:
 			return int64(must(time.ParseDuration(s)))
 		case bytesType:
-			return int64(must(ParseBytes(s)))
+			return int64(must(parseBytes(s)))
 		}
 		return must(strconv.ParseInt(s, 10, 64))
 	}

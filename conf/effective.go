@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// Effective returns all values as they are in force, one "key = value" a line,
+// effective returns all values as they are in force, one "key = value" a line,
 // sorted: the same for two files that mean the same. It holds no secret,
 // because a configuration holds none.
-func (c *Config) Effective() string {
+func (c *Config) effective() string {
 	var lines []string
-	effective("", reflect.ValueOf(c).Elem(), &lines)
+	flatten("", reflect.ValueOf(c).Elem(), &lines)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
 }
 
-func effective(path string, v reflect.Value, lines *[]string) {
+func flatten(path string, v reflect.Value, lines *[]string) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for f, tag := range fields(v.Type()) {
-			effective(join(path, tag), v.FieldByIndex(f.Index), lines)
+			flatten(join(path, tag), v.FieldByIndex(f.Index), lines)
 		}
 	case reflect.Map:
 		for _, key := range v.MapKeys() {
-			effective(join(path, key.String()), v.MapIndex(key), lines)
+			flatten(join(path, key.String()), v.MapIndex(key), lines)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
@@ -34,7 +34,7 @@ func effective(path string, v reflect.Value, lines *[]string) {
 			if s, ok := v.Index(i).Interface().(Stream); ok {
 				at = join(path, s.Name)
 			}
-			effective(at, v.Index(i), lines)
+			flatten(at, v.Index(i), lines)
 		}
 	case reflect.String:
 		*lines = append(*lines, path+" = "+strconv.Quote(v.String()))

@@ -13,8 +13,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// MaxFile is the longest configuration file that is read.
-const MaxFile = 256 << 10
+// maxFile is the longest configuration file that is read.
+const maxFile = 256 << 10
 
 // maxFaults are told at once; a file with more is no configuration.
 const maxFaults = 1000
@@ -65,7 +65,7 @@ func Load(file string) (*Config, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func Load(file string) (*Config, error) {
 // Parse checks the text of a configuration; file is its name in faults, env
 // looks up "${NAME}". An error is always [Faults].
 func Parse(file string, data []byte, env func(name string) (value string, ok bool)) (*Config, error) {
-	if len(data) > MaxFile {
-		return nil, Faults{{File: file, Problem: "longer than " + Bytes(MaxFile).String()}}
+	if len(data) > maxFile {
+		return nil, Faults{{File: file, Problem: "longer than " + Bytes(maxFile).String()}}
 	}
 	text := string(data)
 	var tree map[string]any
@@ -100,7 +100,7 @@ func Parse(file string, data []byte, env func(name string) (value string, ok boo
 	for path, line := range d.lines {
 		c.lines[d.shown(path)] = line
 	}
-	sum := sha256.Sum256([]byte(c.Effective()))
+	sum := sha256.Sum256([]byte(c.effective()))
 	c.Digest = hex.EncodeToString(sum[:])[:16]
 	return c, nil
 }

@@ -21,8 +21,8 @@ var units = []struct {
 	bytes int64
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
-// ParseBytes reads "4096", "64KiB", "1.5GiB".
-func ParseBytes(s string) (Bytes, error) {
+// parseBytes reads "4096", "64KiB", "1.5GiB".
+func parseBytes(s string) (Bytes, error) {
 	digits := strings.TrimRight(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz ")
 	unit := strings.TrimSpace(s[len(digits):])
 	scale := int64(1)
@@ -64,8 +64,8 @@ func (b Bytes) String() string {
 	return "0B"
 }
 
-// ParsePercent reads "5%" and "0.5%".
-func ParsePercent(s string) (Percent, error) {
+// parsePercent reads "5%" and "0.5%".
+func parsePercent(s string) (Percent, error) {
 	digits, ok := strings.CutSuffix(s, "%")
 	f, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
 	if !ok || err != nil || strings.ContainsAny(digits, "eExXpP_") || !(f >= 0 && f <= 100) {

@@ -1,0 +1,8 @@
+package conf
+
+const MaxFile = maxFile
+
+var (
+	ParseBytes   = parseBytes
+	ParsePercent = parsePercent
+)
