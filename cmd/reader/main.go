@@ -75,8 +75,12 @@ Verifies as "verify" does and prints the findings to standard error.
                  not given too (default: both)
 
 Envelopes whose signature does not fit or whose signer is not trusted are
-reported and never opened. What no key opens is reported; the exit code is then
-at least 1.
+reported and never opened.
+
+  exit  findings, beside those of "verify"; none ends with 3
+  1     unopened: no key at hand, or not among the suites
+  4     incomplete: pieces of a record are missing
+  5     mismatch: records disagree with their signed header
 `,
 	"verify": `Usage: sealtail-reader verify [--json] [--live] [--signers FILE] [--state FILE] INPUT...
 
