@@ -71,6 +71,9 @@ func (in *inputs) each(ctx context.Context, stdin io.Reader, again bool, yield f
 	yield = interruptible(ctx, yield)
 	for _, dir := range in.dirs {
 		names, err := sealedFiles(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = command.Hinted(err, "the agent makes it with the first batch it ships, and may not have shipped yet")
+		}
 		if err != nil {
 			return err
 		}
