@@ -4,11 +4,12 @@ BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$(VERSI
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
-.PHONY: build cross test race vet fuzz torture bench
+.PHONY: build cross test race vet fuzz torture sdk bench
 
-build: ## bin/sealtail, bin/sealtail-reader
+build: ## bin/sealtail, bin/sealtail-reader, bin/sealtail-emulator
 	$(BUILD) -o bin/sealtail ./cmd/agent
 	$(BUILD) -o bin/sealtail-reader ./cmd/reader
+	$(BUILD) -o bin/sealtail-emulator ./cmd/emulator
 
 cross: ## the same for every platform that is released
 	for arch in amd64 arm64; do \
@@ -38,6 +39,9 @@ fuzz: ## each fuzz target for FUZZTIME
 
 torture: ## kill -9 under rotation, nginx with logrotate: minutes
 	go test -tags torture -count=1 -timeout 20m -v ./e2e
+
+sdk: ## the KMS client held against the vendor's own, which is a module apart
+	cd test/alikmssdk && go vet ./... && go test -count=1 ./...
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
