@@ -158,11 +158,13 @@ func identityCommand(args []string, stdout io.Writer) error {
 // agent to do, which must start new chains with it.
 func hostIdentity(stateDir string) (*identity, error) {
 	id, err := readIdentity(stateDir)
-	if errors.Is(err, errOtherMachine) {
+	switch {
+	case errors.Is(err, errOtherMachine):
 		return nil, command.Hinted(fmt.Errorf("%s: %w", stateDir, err),
 			"start the agent first: it makes a new signing key and new chains, then ask again")
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, durable.ErrNotPrivate):
+		return nil, command.Hinted(err, "run this as the agent's user; nobody else may read or change the file")
+	case !errors.Is(err, fs.ErrNotExist):
 		return id, err
 	}
 	if err := durable.MkdirAll(durable.OS, stateDir, 0o700); err != nil {

@@ -146,7 +146,7 @@ func keyringHint(file string, err error) error {
 	case errors.Is(err, fs.ErrExist):
 		return command.Hinted(err, "a keyring is never overwritten: move the old one away, or rotate it")
 	case errors.Is(err, durable.ErrNotPrivate):
-		return command.Hinted(err, "chmod 0600 "+file)
+		return command.Hinted(err, "it must belong to root or to who runs this; then chmod 0600 "+file)
 	case errors.Is(err, durable.ErrLocked):
 		return command.Hinted(err, "another sealtail is changing it: try again")
 	}
