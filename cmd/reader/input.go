@@ -22,22 +22,20 @@ type inputs struct {
 	dirs, spools, files []string
 }
 
-// list collects the values of a flag that may be given several times.
-type list struct{ values *[]string }
-
-func (l list) String() string { return "" }
-
-func (l list) Set(v string) error {
-	if v == "" {
-		return errors.New("is empty")
-	}
-	*l.values = append(*l.values, v)
-	return nil
+func (in *inputs) flags(fs *flag.FlagSet) {
+	fs.Func("dir", "`DIR` of files *.se1", to(&in.dirs))
+	fs.Func("spool", "`DIR` of a spool", to(&in.spools))
 }
 
-func (in *inputs) flags(fs *flag.FlagSet) {
-	fs.Var(list{&in.dirs}, "dir", "`DIR` of files *.se1")
-	fs.Var(list{&in.spools}, "spool", "`DIR` of a spool")
+// to collects the values of a flag that may be given several times.
+func to(values *[]string) func(string) error {
+	return func(v string) error {
+		if v == "" {
+			return errors.New("is empty")
+		}
+		*values = append(*values, v)
+		return nil
+	}
 }
 
 // set takes the arguments that are no flags.

@@ -29,7 +29,7 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	in.flags(fs)
 	t.flags(fs)
 	k.flags(fs)
-	fs.Var(list{&t.suites}, "suite", "`SUITE` that may be opened")
+	fs.Func("suite", "`SUITE` that may be opened", to(&t.suites))
 	rest, err := command.Parse(fs, args, 0, -1)
 	if err != nil {
 		return 0, err

@@ -90,8 +90,8 @@ type keys struct {
 }
 
 func (k *keys) flags(fs *flag.FlagSet) {
-	fs.Var(list{&k.keyrings}, "keyring", "`FILE` of keys")
-	fs.Var(list{&k.sm2}, "sm2-key", "`FILE` of an SM2 private key")
+	fs.Func("keyring", "`FILE` of keys", to(&k.keyrings))
+	fs.Func("sm2-key", "`FILE` of an SM2 private key", to(&k.sm2))
 }
 
 func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
