@@ -14,7 +14,7 @@ import (
 )
 
 func options(dir string) tail.Options {
-	return tail.Options{Include: []string{dir + "/*.log"}, Key: []byte("0123456789abcdef")}
+	return tail.Options{Include: []string{dir + "/*.log"}, Key: []byte("0123456789abcdef"), Found: func([]record.Position) {}}
 }
 
 // nginx returns access log lines of about 200 bytes, at least n bytes.

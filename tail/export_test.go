@@ -9,22 +9,30 @@ import (
 // Step does one round at d after the one before and returns what there is to
 // send then. The caller releases the chunks.
 func (t *Tailer) Step(d time.Duration) []*record.Chunk {
-	t.Round(d)
+	t.blocked = false
+	t.roundAt(d)
 	var all []*record.Chunk
 	for c := t.next(); c != nil; c = t.next() {
 		all = append(all, c)
 	}
+	t.found()
 	t.count()
 	t.publish()
 	return all
 }
 
-// Round scans and looks at d after the round before and sends nothing.
+// Round scans and looks at d after the round before, while nobody takes chunks.
 func (t *Tailer) Round(d time.Duration) {
+	t.blocked = true
+	t.roundAt(d)
+}
+
+func (t *Tailer) roundAt(d time.Duration) {
 	t.now += d
 	t.wall = t.born.Add(t.now)
 	t.nextScan = 0
 	t.round()
+	t.found()
 	t.count()
 	t.publish()
 }

@@ -26,7 +26,9 @@ type file struct {
 	altPath string
 
 	seen         int64 // largest size seen of this content
+	shrunk       bool  // it was shorter since
 	mtime, ctime int64 // unix ns, as of the last read
+	verified     int64 // mtime as of the last verify
 	disk         int64 // bytes it takes there
 	unlinked     bool  // no name is left, also outside the pattern
 	ahead        int   // bytes to read next, by the length of the lines before
@@ -42,6 +44,8 @@ type file struct {
 	waits                bool   // in Tailer.waiting
 	wanted               int    // 1 + index in Tailer.wanted; 0 = not looked for
 	dirty, listed        bool   // to be told; in Tailer.dirty
+	fresh                bool   // in Tailer.fresh
+	foundSize            int64  // as told last to Options.Found
 	lost                 []loss // to be told
 	headed               bool   // in Tailer.heads
 	ended                bool   // read to its end, as of the last read
@@ -62,6 +66,7 @@ func (f *file) unread() int64 { return max(0, f.seen-f.pos.Offset) }
 
 // note takes over what the system says of the open file.
 func (f *file) note(st *unix.Stat_t) {
+	f.shrunk = f.shrunk || st.Size < f.seen
 	f.seen = max(f.seen, st.Size)
 	f.disk = st.Blocks * 512
 	f.unlinked = st.Nlink == 0
@@ -89,7 +94,9 @@ func (t *Tailer) look(f *file) {
 		return
 	}
 	f.note(&st)
+	t.grown(f)
 	if f.queued {
+		t.verify(f, &st)
 		return
 	}
 	if f.copyOf != nil && !t.copied(f, &st) {
@@ -105,6 +112,37 @@ func (t *Tailer) look(f *file) {
 		f.every = max(minLook, f.every/4)
 	}
 	t.enqueue(f)
+	t.verify(f, &st)
+}
+
+// verify has a file begin anew whose content was replaced, while nobody takes
+// chunks: it may be rotated away before it is read.
+func (t *Tailer) verify(f *file, st *unix.Stat_t) {
+	if !t.blocked || f.verified == st.Mtim.Nano() {
+		return
+	}
+	f.verified = st.Mtim.Nano()
+	fd := f.fd
+	if fd < 0 {
+		var err error
+		if fd, err = t.open(f.pos.Path, st); err != nil {
+			return
+		}
+		defer unix.Close(fd)
+		if (inode{st.Dev, st.Ino}) != f.key() {
+			return
+		}
+	}
+	if t.agrees(fd, &f.pos) {
+		return
+	}
+	if f.shrunk {
+		t.startOver(f, reasonTruncated)
+	} else {
+		t.startOver(f, reasonRewritten)
+	}
+	f.note(st)
+	f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
 }
 
 // lookClosed has a file opened again that was closed to save descriptors and
@@ -117,7 +155,9 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 		return
 	}
 	f.note(st)
+	t.grown(f)
 	t.await(f)
+	t.verify(f, st)
 }
 
 // read takes one chunk from the file, or nil if there is no whole record. It
@@ -136,7 +176,7 @@ func (t *Tailer) read(f *file) *record.Chunk {
 		}
 		if st.Size < f.seen {
 			from, to := st.Size, f.seen
-			f.seen = st.Size // before the loss is told: the position must not tell it again
+			f.seen, f.shrunk = st.Size, false // before the loss is told: the position must not tell it again
 			t.n.Truncated++
 			t.lose(f, from, to, reasonTruncated)
 		}
@@ -224,7 +264,7 @@ func (t *Tailer) advance(f *file, b []byte, used int) {
 	switch {
 	case p.Offset <= printBytes:
 		p.Head = p.Marker
-	case p.Head.Len < printBytes:
+	case p.From < printBytes:
 		p.Head = t.print(b[:printBytes])
 	}
 	t.hasHead(f)

@@ -27,6 +27,7 @@ func (t *Tailer) lostName(f *file) {
 	var st unix.Stat_t
 	if fstat(f.fd, &st) == nil {
 		f.note(&st)
+		t.verify(f, &st)
 	}
 	if !f.unlinked {
 		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(f.fd)); err == nil && strings.HasPrefix(p, "/") {

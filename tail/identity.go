@@ -74,15 +74,18 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		if f.fd >= 0 || t.o.Once {
 			unix.Close(fd)
 		} else {
-			// The inode may be another file's by now: the marker tells.
+			same := t.same(f, fd)
 			t.opened(f, fd)
+			if !same {
+				t.startOver(f, reasonRewritten)
+			}
 		}
 		return f
 	}
-	f, anew := t.among(t.unbound[st.Ino], fd), false
+	f := t.among(t.unbound[st.Ino], fd)
 	if f == nil {
 		if !t.started {
-			anew = t.replaced(path, st)
+			t.replaced(path, st)
 		} else {
 			f = t.copyOfWanted(fd, st)
 		}
@@ -93,24 +96,22 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	}
 	t.forgetClosed(st)
 	f = &file{pos: record.Position{ID: newID(), Path: path}, fd: -1}
+	f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
 	t.bind(f, fd, st)
 	if t.o.Once {
 		return f
 	}
-	if anew || st.Size == 0 {
-		// Else the next start would count it as replaced once more, or not
-		// find it after a rotation.
-		t.tell(f)
-	}
+	t.tell(f)
 	t.suspect(f, st)
 	return f
 }
 
 // among returns the file whose position the open one agrees with, that which
-// is furthest.
+// is furthest. One that was deleted does not come back: who has its inode and
+// content is another.
 func (t *Tailer) among(fs []*file, fd int) (best *file) {
 	for _, f := range fs {
-		if (best == nil || f.pos.Offset > best.pos.Offset) && t.agrees(fd, &f.pos) {
+		if !f.pos.Deleted && (best == nil || f.pos.Offset > best.pos.Offset) && t.agrees(fd, &f.pos) {
 			best = f
 		}
 	}
@@ -118,9 +119,8 @@ func (t *Tailer) among(fs []*file, fd int) (best *file) {
 }
 
 // replaced counts a file that was truncated or written anew while nobody
-// looked, and reports whether it was. Its position is looked for like that of
-// any lost file.
-func (t *Tailer) replaced(path string, st *unix.Stat_t) (anew bool) {
+// looked. Its position is looked for like that of any lost file.
+func (t *Tailer) replaced(path string, st *unix.Stat_t) {
 	for _, f := range t.unbound[st.Ino] {
 		if f.pos.Path != path || f.pos.Closed != 0 {
 			continue
@@ -132,9 +132,7 @@ func (t *Tailer) replaced(path string, st *unix.Stat_t) (anew bool) {
 			t.n.Rewritten++
 			f.reason = reasonRewritten
 		}
-		anew = true
 	}
-	return anew
 }
 
 // copyOfWanted returns a file that is looked for and whose content the open
@@ -255,13 +253,10 @@ func (t *Tailer) startOver(f *file, reason string) {
 	t.dropHead(f)
 	f.pos = record.Position{ID: newID(), Path: old.pos.Path, Dev: old.pos.Dev, Ino: old.pos.Ino}
 	f.part, f.told = cut{}, false
-	f.seen, f.mtime, f.ctime = 0, 0, 0
+	f.seen, f.shrunk, f.mtime, f.ctime = 0, false, 0, 0
 	f.ahead, f.ended, f.final = chunkBytes, false, false
 	f.active = t.now
-	if old.told {
-		// Else a restart would find the old content gone once more.
-		t.tell(f)
-	}
+	t.tell(f)
 	t.unbind(old)
 	t.hasHead(old)
 	t.want(old)
@@ -336,6 +331,11 @@ func (t *Tailer) claim(n *file, st *unix.Stat_t) {
 	t.takeUnbound(old)
 	t.dropHead(old)
 	path, dev, ino := n.pos.Path, n.pos.Dev, n.pos.Ino
+	if n.told {
+		own := &file{pos: n.pos, told: true, fd: -1, index: -1}
+		own.pos.Forget = true
+		t.tell(own)
+	}
 	n.pos, n.part, n.told = old.pos, old.part, old.told
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
 	n.pos.Closed, n.pos.Deleted = 0, false
@@ -378,7 +378,6 @@ func (t *Tailer) settleWanted() {
 		t.unwant(f)
 		t.dropHead(f)
 		f.pos.Closed = t.wall.Unix()
-		f.pos.Deleted = true
 		lost := f.unread()
 		if f.reason != reasonDeleted || t.bound[f.key()] != nil {
 			// The content is gone for good, the inode is another's.

@@ -222,7 +222,7 @@ func (m *model) step() {
 			}
 			if !strings.HasSuffix(to, ".log") {
 				// A position finds it again after a restart.
-				if m.tail.Round(time.Second); c.next == 0 {
+				if m.tail.Round(time.Second); c.next == 0 && m.o.Found == nil {
 					m.drain()
 				}
 			}
@@ -326,6 +326,9 @@ func TestModel(t *testing.T) {
 	t.Logf("-model.seed=%d -model.steps=%d", seed, *modelSteps)
 	m := &model{bench: newBench(t, "**/*.log"), r: rand.New(rand.NewPCG(seed, 0)), loose: map[string]bool{}}
 	m.o.MaxOpen = []int{3, 8, 1000}[m.r.IntN(3)]
+	if m.r.IntN(3) == 0 {
+		m.o.Found = nil
+	}
 	m.do(os.Mkdir(filepath.Join(m.dir, "sub"), 0o755))
 	m.start()
 	for range *modelSteps {

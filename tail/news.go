@@ -20,12 +20,54 @@ type loss struct {
 }
 
 // tell has the position sent with the next news. However often it changes
-// until then, it is sent once.
+// until then, it is sent once. As long as nothing was taken of the file it is
+// also told past the channel, which may be blocked for long.
 func (t *Tailer) tell(f *file) {
 	f.dirty = true
 	if !f.listed {
 		f.listed = true
 		t.dirty = append(t.dirty, f)
+	}
+	t.find(f)
+}
+
+// find has the position told to [Options.Found] if nothing was taken of it.
+func (t *Tailer) find(f *file) {
+	if t.o.Found != nil && !f.fresh && f.pos.Offset == 0 {
+		f.fresh = true
+		t.fresh = append(t.fresh, f)
+	}
+}
+
+// found tells the positions of files that nothing was taken of.
+func (t *Tailer) found() {
+	if len(t.fresh) == 0 {
+		return
+	}
+	ps := make([]record.Position, 0, len(t.fresh))
+	for _, f := range t.fresh {
+		f.fresh = false
+		if f.pos.Offset > 0 || f.pos.Forget || f.pos.Closed != 0 {
+			continue
+		}
+		ps = append(ps, t.still(f))
+		f.foundSize = f.seen
+		if !f.told {
+			f.told, f.dirty = true, len(f.lost) > 0
+		}
+	}
+	clear(t.fresh)
+	t.fresh = t.fresh[:0]
+	if len(ps) > 0 {
+		t.o.Found(ps)
+	}
+}
+
+// grown has the size of a file that nothing was taken of told again once it
+// doubled, so that not much is missing of it should it be lost.
+func (t *Tailer) grown(f *file) {
+	if f.pos.Offset == 0 && f.told && f.seen > 2*f.foundSize {
+		t.find(f)
 	}
 }
 
@@ -60,7 +102,7 @@ func (t *Tailer) news() *record.Chunk {
 		f.dirty, f.listed = false, false
 		c.Events = t.takeLosses(f, c.Events)
 		if f.told || !f.pos.Forget && f.index >= 0 {
-			c.Moved = append(c.Moved, f.still())
+			c.Moved = append(c.Moved, t.still(f))
 			f.told = true
 		}
 	}
@@ -97,8 +139,12 @@ func (t *Tailer) lossEvent(p *record.Position, l loss) record.Event {
 	}}
 }
 
-// still returns the position as one that no bytes were taken for.
-func (f *file) still() record.Position {
+// still returns the position as one that no bytes were taken for. If none were
+// ever, it has the head of what is there now, so that its file is known again.
+func (t *Tailer) still(f *file) record.Position {
+	if f.pos.Offset == 0 && f.fd >= 0 {
+		f.pos.Head, _ = t.printAt(f.fd, int(min(f.seen, printBytes)), 0)
+	}
 	p := f.pos
 	p.From, p.Size = p.Offset, f.seen
 	return p

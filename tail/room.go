@@ -62,7 +62,11 @@ func (t *Tailer) reopen(f *file) {
 	var st unix.Stat_t
 	fd, err := t.open(f.pos.Path, &st)
 	if err == nil && (inode{st.Dev, st.Ino}) == f.key() {
+		same := t.same(f, fd)
 		t.keep(f, fd)
+		if !same {
+			t.startOver(f, reasonRewritten)
+		}
 		if f.pos.Offset == 0 {
 			t.suspect(f, &st)
 		}
@@ -75,6 +79,10 @@ func (t *Tailer) reopen(f *file) {
 		t.lostName(f)
 	}
 }
+
+// same reports whether a file that was closed is what it was. Of one that
+// something was taken of the next read tells.
+func (t *Tailer) same(f *file, fd int) bool { return f.pos.Offset > 0 || t.agrees(fd, &f.pos) }
 
 // yield closes a file that was read to its end if others wait, or always with
 // Once. A deleted one could not be opened again.

@@ -510,6 +510,27 @@ func TestH25_InodeReused(t *testing.T) {
 	b.wantLosses()
 }
 
+// A new file with the inode and the very content of one that was deleted is
+// read.
+func TestH01_SameContentAgain(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		b := newBench(t)
+		for range 3 {
+			b.write("a.log", "started\n")
+			b.step(second)
+			b.want("started")
+			b.remove("a.log")
+			for range 3 {
+				b.step(31 * second)
+			}
+			if restart {
+				b.start()
+			}
+		}
+		b.wantLosses()
+	}
+}
+
 // However many files are lost while nobody takes chunks, each is told once,
 // many in one chunk.
 func TestH28_ManyLosses(t *testing.T) {

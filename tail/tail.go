@@ -33,6 +33,9 @@
 // counts as lost. A file that appears with the content of one followed is its
 // copy, and is not read again if the followed one is truncated soon.
 //
+// While nobody takes chunks the receiver knows nothing of new files, so these
+// are told to [Options.Found]. Their positions have the head of what they had.
+//
 // # Loss
 //
 // Bytes that are known and can no longer be read are sent as an event:
@@ -47,7 +50,7 @@
 // wrong with files is waited for, logged once and counted.
 //
 // A crash leaves nothing: the package writes nothing. Where to go on is what
-// the receiver kept of [record.Chunk.Moved].
+// the receiver kept of [record.Chunk.Moved] and of [Options.Found].
 package tail
 
 import (
@@ -75,6 +78,15 @@ type Options struct {
 
 	Positions []record.Position // where reading goes on, and holes; all other files begin at 0
 	Key       []byte            // of the fingerprints
+
+	// Found, if set, is told the positions of files that nothing was taken of
+	// (Offset 0): when they are identified, and again when they were renamed
+	// or have grown. It is called by the goroutine of Run, also while nobody
+	// takes chunks, and must not block; it may keep the slice. The positions
+	// are to be committed at once, so that a file that is rotated away unread
+	// is found at the next start, but for those whose ID is committed with a
+	// larger Offset.
+	Found func([]record.Position)
 
 	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB
 	HoldMaxBytes int64         // disk space of deleted files held open; default 8 GiB, < 0 = no limit
@@ -115,6 +127,7 @@ type Tailer struct {
 	dirents []byte
 	free    func(fd int) (share float64, ok bool) // of the disk below an open file
 	scans   int
+	blocked bool // a chunk is not taken
 	started bool // the first round's scan is over
 	failed  bool // the last scan could not see everything
 
@@ -126,6 +139,7 @@ type Tailer struct {
 	queue   fifo               // files with unread bytes
 	waiting fifo               // files with news that there is no descriptor for
 	hot     []*file            // looked at more often than each Poll
+	fresh   []*file            // to be told to Options.Found
 	dirty   []*file            // with something to tell beside their bytes
 	telling bool               // it is time to tell it
 	losing  bool               // a loss is to be told
@@ -243,10 +257,12 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 	var c *record.Chunk // read and not taken yet
 	for {
 		t.clock(time.Now())
+		t.blocked = c != nil
 		t.turn()
 		if c == nil {
 			c = t.next()
 		}
+		t.found()
 		t.publish()
 		if c == nil && t.o.Once {
 			return nil

@@ -42,6 +42,7 @@ func newBench(t *testing.T, include ...string) *bench {
 		b.o.Include = append(b.o.Include, filepath.Join(b.dir, g))
 	}
 	b.o.Key = []byte("0123456789abcdef")
+	b.o.Found = b.found
 	t.Cleanup(func() { b.stop() })
 	return b
 }
@@ -68,6 +69,10 @@ func (b *bench) write(name, text string) {
 func (b *bench) truncate(name string, size int64) {
 	b.t.Helper()
 	b.do(os.Truncate(b.path(name), size))
+}
+func (b *bench) there(name string) bool {
+	_, err := os.Stat(b.path(name))
+	return err == nil
 }
 func (b *bench) remove(name string)     { b.t.Helper(); b.do(os.Remove(b.path(name))) }
 func (b *bench) rename(from, to string) { b.t.Helper(); b.do(os.Rename(b.path(from), b.path(to))) }
@@ -153,6 +158,18 @@ func (b *bench) commit(c *record.Chunk) {
 	}
 }
 
+// found commits at once what is not known further on.
+func (b *bench) found(ps []record.Position) {
+	for _, p := range ps {
+		if p.Offset != 0 || p.Closed != 0 || p.Forget {
+			b.t.Errorf("found: %+v", p)
+		}
+		if old, known := b.pos.Get(p.ID); !known || old.Offset == 0 {
+			b.commit(&record.Chunk{Moved: []record.Position{p}})
+		}
+	}
+}
+
 // want fails unless just these lines came since the last call.
 func (b *bench) want(lines ...string) {
 	b.t.Helper()
@@ -213,6 +230,8 @@ func (b *bench) position(name string) record.Position {
 	}
 	return found[0]
 }
+
+func overwrite(path, text string) error { return os.WriteFile(path, []byte(text), 0o644) }
 
 // numbered returns lines from..to-1 of a text, long enough for full prints
 // when there are forty of them.
