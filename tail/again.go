@@ -113,11 +113,11 @@ func (t *Tailer) findAgain(p *record.Position) (fd int, path string, again bool)
 		if f.pos.Ino != p.Ino || f.fd < 0 {
 			continue
 		}
-		if fd := t.openAgain("/proc/self/fd/"+strconv.Itoa(f.fd), p); fd >= 0 {
+		if fd := t.openAgain("/proc/self/fd/"+strconv.Itoa(f.fd), f.pos.Path, p); fd >= 0 {
 			return fd, f.pos.Path, false
 		}
 	}
-	if fd := t.openAgain(p.Path, p); fd >= 0 {
+	if fd := t.openAgain(p.Path, p.Path, p); fd >= 0 {
 		return fd, p.Path, false
 	}
 	fd = -1
@@ -125,20 +125,20 @@ func (t *Tailer) findAgain(p *record.Position) (fd int, path string, again bool)
 	err := t.list(dir, func(_ int, name []byte, ino uint64, _ uint8) {
 		if ino == p.Ino && fd < 0 {
 			path = filepath.Join(dir, string(name))
-			fd = t.openAgain(path, p)
+			fd = t.openAgain(path, path, p)
 		}
 	})
 	return fd, path, err != nil && !gone(err) && fd < 0
 }
 
-// openAgain opens path if it is the file of p.
-func (t *Tailer) openAgain(path string, p *record.Position) int {
+// openAgain opens path if the file, of that name, is that of p.
+func (t *Tailer) openAgain(path, name string, p *record.Position) int {
 	var st unix.Stat_t
 	fd, err := t.open(path, &st)
 	if err != nil {
 		return -1
 	}
-	if st.Ino != p.Ino || !t.agrees(fd, p) {
+	if st.Ino != p.Ino || !t.agrees(fd, name, p) {
 		unix.Close(fd)
 		return -1
 	}

@@ -133,7 +133,7 @@ func (t *Tailer) verify(f *file, st *unix.Stat_t) {
 			return
 		}
 	}
-	if t.agrees(fd, &f.pos) {
+	if t.agrees(fd, f.pos.Path, &f.pos) {
 		return
 	}
 	if f.shrunk {

@@ -231,7 +231,7 @@ func (t *Tailer) tryWanted(path string) {
 			same = append(same, f)
 		}
 	}
-	f := t.among(same, fd)
+	f := t.among(same, fd, path)
 	if f == nil {
 		f = t.copyOfWanted(fd, &st)
 	}
@@ -243,13 +243,14 @@ func (t *Tailer) tryWanted(path string) {
 	f.pos.Path = path
 	t.bind(f, fd, &st)
 	f.gone = t.now
-	if own && !t.matches(path) {
-		// Rotated and not finished, or no longer meant: it is not followed for long.
-		f.limit, f.stop = t.now+t.o.RotateWait, st.Size
-		f.barred = true
+	if !t.matches(path) {
+		// Rotated and not finished, or no longer meant: what it has is read,
+		// and what is written soon. Of the first more is read when it has grown.
+		f.limit = t.now + t.o.RotateWait
+		f.barred = own
 	}
 	t.tell(f)
-	t.log.Info("file found again under another name", zap.String("path", path), zap.Int64("offset", f.pos.Offset))
+	t.log.Info("file found again", zap.String("path", path), zap.Int64("offset", f.pos.Offset))
 }
 
 // revisit opens files again that lost their name to the patterns, were done
@@ -273,7 +274,7 @@ func (t *Tailer) revisit() {
 		if err != nil {
 			continue
 		}
-		if st.Ino != f.pos.Ino || !t.agrees(fd, &f.pos) {
+		if st.Ino != f.pos.Ino || !t.agrees(fd, f.pos.Path, &f.pos) {
 			unix.Close(fd)
 			continue
 		}

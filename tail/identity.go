@@ -3,7 +3,9 @@ package tail
 import (
 	"bytes"
 	"encoding/binary"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -45,9 +47,13 @@ func (t *Tailer) printAt(fd int, n int, off int64) (record.Print, bool) {
 	return t.print(b), true
 }
 
-// agrees reports whether the open file is what the position says as far as the
-// position goes.
-func (t *Tailer) agrees(fd int, p *record.Position) bool {
+// agrees reports whether the open file, found at path, is what the position
+// says as far as the position goes. A position that says nothing, of a file
+// that was empty, agrees by the name: an inode alone may be anyone's.
+func (t *Tailer) agrees(fd int, path string, p *record.Position) bool {
+	if p.Head.Len == 0 && p.Marker.Len == 0 {
+		return rotated(p.Path, path)
+	}
 	if p.Head.Len > printBytes || int64(p.Marker.Len) > min(p.Offset, printBytes) {
 		return false
 	}
@@ -57,6 +63,22 @@ func (t *Tailer) agrees(fd int, p *record.Position) bool {
 	}
 	mark, ok := t.printAt(fd, int(p.Marker.Len), p.Offset-int64(p.Marker.Len))
 	return ok && (p.Marker.Len == 0 || mark == p.Marker)
+}
+
+// rotated reports whether the file at one path may have got the other by
+// rotation: it begins with the whole name, or with all but the extension and
+// a date or number.
+func rotated(from, to string) bool {
+	dir, base := filepath.Split(from)
+	dir2, name := filepath.Split(to)
+	if dir != dir2 {
+		return false
+	}
+	if strings.HasPrefix(name, base) {
+		return true
+	}
+	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(base, filepath.Ext(base)))
+	return ok && len(rest) > 1 && strings.ContainsRune("-._", rune(rest[0])) && '0' <= rest[1] && rest[1] <= '9'
 }
 
 // load takes a position of an earlier run.
@@ -82,7 +104,7 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		}
 		return f
 	}
-	f := t.among(t.unbound[st.Ino], fd)
+	f := t.among(t.unbound[st.Ino], fd, path)
 	if f == nil {
 		if !t.started {
 			t.replaced(path, st)
@@ -109,9 +131,10 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 // among returns the file whose position the open one agrees with, that which
 // is furthest. One that was deleted does not come back: who has its inode and
 // content is another.
-func (t *Tailer) among(fs []*file, fd int) (best *file) {
+func (t *Tailer) among(fs []*file, fd int, path string) (best *file) {
 	for _, f := range fs {
-		if !f.pos.Deleted && (best == nil || f.pos.Offset > best.pos.Offset) && t.agrees(fd, &f.pos) {
+		if !f.pos.Deleted && (best == nil || f.pos.Offset > best.pos.Offset) &&
+			t.agrees(fd, path, &f.pos) {
 			best = f
 		}
 	}
@@ -146,7 +169,7 @@ func (t *Tailer) copyOfWanted(fd int, st *unix.Stat_t) *file {
 		return nil
 	}
 	for f := t.heads[headKey(head)]; f != nil; f = f.twin {
-		if f.index < 0 && f.pos.Offset <= st.Size && t.agrees(fd, &f.pos) {
+		if f.index < 0 && f.pos.Offset <= st.Size && t.agrees(fd, f.pos.Path, &f.pos) {
 			t.n.Copies++
 			return f
 		}

@@ -82,7 +82,9 @@ func (t *Tailer) reopen(f *file) {
 
 // same reports whether a file that was closed is what it was. Of one that
 // something was taken of the next read tells.
-func (t *Tailer) same(f *file, fd int) bool { return f.pos.Offset > 0 || t.agrees(fd, &f.pos) }
+func (t *Tailer) same(f *file, fd int) bool {
+	return f.pos.Offset > 0 || t.agrees(fd, f.pos.Path, &f.pos)
+}
 
 // yield closes a file that was read to its end if others wait, or always with
 // Once. A deleted one could not be opened again.

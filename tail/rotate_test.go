@@ -510,6 +510,64 @@ func TestH25_InodeReused(t *testing.T) {
 	b.wantLosses()
 }
 
+// A position of a file that was empty agrees with any content: only a name
+// that rotation makes is taken for that file, others are not even read.
+func TestH01_EmptyThenOtherName(t *testing.T) {
+	for _, tt := range []struct {
+		to   string
+		read bool
+	}{
+		{"app.log.1", true}, {"app.log-20261125", true}, {"app-20261125.log", true}, {"app.1.log", true},
+		{"app.log", true}, {"secret.txt", false}, {"app.error.log", false}, {"application.log.1", false}, {"other/app.log.1", false},
+	} {
+		b := newBench(t, "app.log")
+		b.write("app.log", "")
+		b.write("other/x", "")
+		b.step(0)
+		b.stop()
+		b.rename("app.log", tt.to)
+		b.write(tt.to, "line\n")
+		b.step(0)
+		b.step(6 * second)
+		if tt.read {
+			b.want("line")
+		} else {
+			b.want()
+		}
+		b.wantLosses()
+	}
+}
+
+// A file that is found under a name which the patterns do not match is
+// followed to its end, then only when it has grown and is still the same.
+func TestFoundNameIsLimited(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.stop()
+	b.rename("a.log", "a.log.1")
+	b.step(0)
+	for range 31 {
+		b.write("a.log.1", "busy\n")
+		b.step(second)
+	}
+	if s := b.tail.Stats(); s.Open != 0 {
+		t.Errorf("open after rotate wait: %d", s.Open)
+	}
+	b.lines = nil
+	b.write("a.log.1", "late\n")
+	b.step(10 * second)
+	if n := len(b.lines); n == 0 || b.lines[n-1] != "late" {
+		t.Errorf("got %q, want what was written late", b.lines)
+	}
+	b.lines = nil
+	b.step(second)
+	b.do(overwrite(b.path("a.log.1"), numbered("other", 0, 100)))
+	b.step(10 * second)
+	b.step(10 * second)
+	b.want()
+}
+
 // A new file with the inode and the very content of one that was deleted is
 // read.
 func TestH01_SameContentAgain(t *testing.T) {

@@ -25,7 +25,9 @@
 //
 // A file is known again by its inode number and two fingerprints
 // ([record.Print]): the head, its first 1024 bytes, and the marker, the last
-// 1024 before the offset (of less, what there is). Path and device are hints.
+// 1024 before the offset (of less, what there is). Path and device are hints,
+// but for a file that was empty: there the name must be one that rotation gives.
+// What is found under a name that the patterns do not match is read to its end.
 // Each read begins at the marker and checks it: what differs was written anew
 // and is read from 0. Content that was replaced or truncated gets a new
 // position, and the old one is looked for in the directory (copytruncate,
