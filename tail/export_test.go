@@ -37,6 +37,9 @@ func (t *Tailer) roundAt(d time.Duration) {
 	t.publish()
 }
 
+// NoPoll leaves only hints after the first round.
+func (t *Tailer) NoPoll() { t.o.Poll = time.Hour }
+
 // Next returns the next chunk, nil if there is none.
 func (t *Tailer) Next() *record.Chunk { return t.next() }
 

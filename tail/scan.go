@@ -32,6 +32,9 @@ type dir struct {
 	events  int           // hints since the time below
 	since   time.Duration // …
 	noisy   time.Duration // when it was unwatched because of too many hints; 0 = never
+	stamp   int64         // while noisy: its mtime as of the last look, unix ns
+	stamped int64         // when that was
+	looked  time.Duration // next look at its files
 }
 
 // An entry is one name in a directory that the stream takes. What the

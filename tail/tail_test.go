@@ -31,6 +31,8 @@ type bench struct {
 	files []string // path of each line, relative
 	event []record.Event
 	parts map[uint64][]string
+
+	noPoll bool // in run
 }
 
 func newBench(t *testing.T, include ...string) *bench {

@@ -3,19 +3,25 @@ package tail
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 const (
-	mostHints  = 1024             // names kept until the loop takes them
-	noisyHints = 100              // hints in noisyFor after which polling is cheaper
-	noisyFor   = time.Second      // …
-	noisyWait  = 10 * time.Second // before a noisy directory is watched again
-	retryWatch = 10 * time.Minute // before watching is tried again where it failed
+	mostHints  = 1024                   // names kept until the loop takes them
+	noisyHints = 100                    // hints in noisyFor after which polling is cheaper
+	noisyFor   = time.Second            // …
+	noisyWait  = 10 * time.Second       // before a noisy directory is watched again
+	noisyList  = 10 * time.Millisecond  // between looks at the names of a noisy directory
+	noisyLook  = 100 * time.Millisecond // between looks at its files, if they take no more than …
+	noisyShare = 100                    // … this part of the time
+	coarse     = 20 * time.Millisecond  // time stamps of files may be that old
+	retryWatch = 10 * time.Minute       // before watching is tried again where it failed
 )
 
 // A watch collects hints from the system. It never waits for the tailer: its
@@ -123,7 +129,9 @@ func (t *Tailer) hints() {
 		}
 		if d.events++; d.events > noisyHints {
 			t.unwatchDir(d)
-			d.noisy = t.now
+			d.noisy, d.stamp = t.now, 0
+			t.noisy = append(t.noisy, d)
+			t.nextHot = min(t.nextHot, t.now)
 			continue
 		}
 		e := d.names[filepath.Base(name)]
@@ -156,6 +164,39 @@ func (t *Tailer) watchDir(d *dir) {
 		return
 	}
 	d.watched, d.events, d.since = true, 0, t.now
+}
+
+// lookNoisy looks at the directories that are not watched because their files
+// are written to all the time, which a watch cannot leave out: at their names
+// when the time stamp of the directory says that some came or went, and at the
+// files for what is written after a silence.
+func (t *Tailer) lookNoisy() {
+	for i := len(t.noisy) - 1; i >= 0; i-- {
+		d := t.noisy[i]
+		if d.watched || t.dirs[d.path] != d || t.now > d.noisy+noisyWait+2*t.o.Poll {
+			t.noisy = slices.Delete(t.noisy, i, i+1)
+			continue
+		}
+		t.nextHot = min(t.nextHot, t.now+noisyList)
+		var st unix.Stat_t
+		if stat(d.path, &st) != nil {
+			continue // for the scan
+		}
+		if m := st.Mtim.Nano(); m != d.stamp || d.stamped-m < int64(coarse) {
+			d.stamp, d.stamped = m, t.wall.UnixNano()
+			t.relist(d)
+		}
+		if t.now < d.looked {
+			continue
+		}
+		start := time.Now()
+		for _, e := range d.names {
+			if e.file != nil && !e.file.queued {
+				t.look(e.file)
+			}
+		}
+		d.looked = t.now + max(noisyLook, noisyShare*time.Since(start))
+	}
 }
 
 func (t *Tailer) unwatchDir(d *dir) {
