@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"sealtail/seal"
 )
 
 // A Kind is the name of a finding.
@@ -98,6 +100,8 @@ type Finding struct {
 	Since  time.Time
 	Places []Place // where to look; the first maxPlaces
 	Detail string
+
+	Suite seal.Suite // of Unopened: that is not among those allowed; 0 = there is another reason
 }
 
 // maxPlaces bounds the places kept of one finding.

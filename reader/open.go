@@ -26,7 +26,7 @@ type Record struct {
 
 	Content []byte // of a record
 	NoStart bool   // pieces before Content are missing
-	NoEnd   bool   // pieces after Content are missing, or not sealed yet
+	NoEnd   bool   // pieces after Content are missing or not sealed yet, or come as a Record of their own
 
 	Event  string       // name; "" of a record
 	Fields []record.Tag // of an event
@@ -83,7 +83,10 @@ func (o *opener) node(ctx context.Context, n *node) error {
 	var why error
 	at := n.copies[0]
 	if allowed := o.r.o.Suites; allowed != nil && !slices.Contains(allowed, n.suite) {
-		o.find(Unopened, n, at, "%s is not among the suites allowed", n.suite)
+		add(&o.s.report.Findings, Finding{
+			Kind: Unopened, Stream: o.s.id, Span: n.span(), Suite: n.suite,
+			Places: []Place{o.r.place(at)}, Detail: fmt.Sprintf("%s is not among the suites allowed", n.suite),
+		})
 		return nil
 	}
 	for _, c := range n.copies {

@@ -35,7 +35,10 @@ const (
 	IsTorn    Fault = "torn"    // the last envelope of a file, cut short: its writer died
 )
 
-const whyTorn = "the last envelope is cut short"
+const (
+	whyTorn      = "the last envelope is cut short"
+	whyUnwritten = "zeros at the end, which a crash leaves of what never reached the disk"
+)
 
 // An Item is one run of bytes of an input. Of Envelope, Stub and Keys at most
 // one is set: the last two only of a sound item, Envelope or Stub also of a
@@ -168,7 +171,7 @@ func (s *scanner) next() (Item, error) {
 	case errors.Is(err, seal.ErrForged) && s.ends(int(it.Size)):
 		it.Fault, it.Why = IsForged, "signature does not fit"
 		if int(it.Size) == len(s.b) && unwritten(s.b, s.off) {
-			it.Fault, it.Why = IsTorn, whyTorn
+			it.Fault, it.Why = IsTorn, whyUnwritten
 		}
 	default:
 		return s.damaged(err)
@@ -233,8 +236,12 @@ func (s *scanner) damaged(why error) (Item, error) {
 		from = 1
 	}
 	it.Size = s.off - it.Offset
-	if whole && len(s.b) == 0 && (torn(rest, why) || unwritten(rest, it.Offset)) {
+	switch {
+	case !whole || len(s.b) > 0:
+	case torn(rest, why):
 		it.Fault, it.Why = IsTorn, whyTorn
+	case unwritten(rest, it.Offset):
+		it.Fault, it.Why = IsTorn, whyUnwritten
 	}
 	return it, nil
 }

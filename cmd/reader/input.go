@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
@@ -56,6 +58,16 @@ func (in *inputs) set(verb string, files []string) error {
 	return nil
 }
 
+// nothing is the error of finding no envelope.
+func (in *inputs) nothing(what string) error {
+	names := slices.Concat(in.dirs, in.spools, in.files)
+	if i := slices.Index(names, "-"); i >= 0 {
+		names[i] = "standard input"
+	}
+	return command.Hinted(fmt.Errorf("%s: no envelope in %s", what, strings.Join(names, ", ")),
+		"is the archive mounted, and the path right?")
+}
+
 // An input is one source with its content.
 type input struct {
 	reader.Source
@@ -86,9 +98,12 @@ func (in *inputs) each(ctx context.Context, stdin io.Reader, again bool, yield f
 	}
 	for _, name := range in.files {
 		var err error
-		if name == "-" {
-			err = eachOnce("standard input", again, yield, func(w io.Writer) error { _, err := io.Copy(w, stdin); return err })
-		} else {
+		switch info, serr := os.Stat(name); {
+		case name == "-":
+			err = eachOnce("standard input", again, yield, copyOf(stdin))
+		case serr == nil && !info.Mode().IsRegular() && !info.IsDir():
+			err = eachPipe(name, again, yield)
+		default:
 			err = eachFile([]string{name}, yield)
 		}
 		if err != nil {
@@ -128,10 +143,45 @@ func sealedFiles(dir string) (names []string, err error) {
 	return names, err
 }
 
+// eachPipe reads what can be read once, such as a FIFO: it waits for a writer,
+// as all programs do that are given one by name.
+func eachPipe(name string, again bool, yield func(input) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read
+	return eachOnce(name, again, yield, copyOf(f))
+}
+
+func copyOf(in io.Reader) func(io.Writer) error {
+	return func(w io.Writer) error { _, err := io.Copy(w, in); return err }
+}
+
+// openFile opens a regular file. It waits for nobody.
+func openFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = command.Hinted(fmt.Errorf("%s: is a directory", name), "give it by --dir, or --spool")
+	case !info.Mode().IsRegular():
+		err = command.Hinted(fmt.Errorf("%s: is no regular file", name), "take it out of the directory, or give it by its name alone: then it is read as a pipe is")
+	default:
+		return f, nil
+	}
+	f.Close() // it was only looked at
+	return nil, err
+}
+
 func eachFile(names []string, yield func(input) error) error {
 	for _, name := range names {
-		open := func() (reader.File, error) { return os.Open(name) }
-		f, err := os.Open(name)
+		open := func() (reader.File, error) { return openFile(name) }
+		f, err := openFile(name)
 		if err != nil {
 			return err
 		}

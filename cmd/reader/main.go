@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"sealtail/internal/command"
 )
@@ -38,7 +39,8 @@ const usage = `Usage: sealtail-reader COMMAND [ARGUMENTS] INPUT...
 INPUT, any number and mix of:
   --dir DIR     all files *.se1 in DIR and below
   --spool DIR   the spool of a stream, of a whole state directory, or a part of it
-  FILE          envelopes one after the other, or re-wrapped keys
+  FILE          envelopes one after the other, or re-wrapped keys; of a FIFO,
+                what its writer writes
   -             the same from standard input
 
 Trust, for open and verify:
@@ -49,8 +51,9 @@ Trust, for open and verify:
         remembers the newest envelope and the signer of each stream for the
         next run, which then tells if they are gone
 
-Exit codes: 0 all is well; 1 failed; 3 a stream is silent (verify --live);
-4 something is missing; 5 tampering; 64 usage. The gravest finding counts.
+Exit codes: 0 all is well; 1 failed, or nothing to verify; 3 a stream is silent
+(verify --live); 4 something is missing; 5 tampering; 64 usage. The gravest
+finding counts.
 `
 
 var help = map[string]string{
@@ -85,6 +88,8 @@ reported and never opened.
 	"verify": `Usage: sealtail-reader verify [--json] [--live] [--signers FILE] [--state FILE] INPUT...
 
 Prints per stream the contiguous ranges and the findings. Needs no key.
+Envelopes may come in any order: the chain says which is theirs, so order is
+restored, not reported. Where there is no envelope at all it fails.
 
   --json   one object a line
   --live   exit with 3 where a stream has gone silent or stopped
@@ -110,10 +115,20 @@ var release string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := dispatch(ctx, os.Args[1:], std{os.Stdin, os.Stdout, os.Stderr})
-	stop()
-	os.Exit(code)
+	context.AfterFunc(ctx, func() {
+		stop() // a second signal ends it at once
+		time.Sleep(grace)
+		os.Exit(program.Report(os.Stderr, errInterrupted))
+	})
+	os.Exit(dispatch(ctx, os.Args[1:], std{os.Stdin, os.Stdout, os.Stderr}))
 }
+
+// grace is how long a signal leaves to what is going on. What waits for others,
+// such as for the writer of a FIFO, does not see the context and ends with the
+// process.
+const grace = time.Second
+
+var errInterrupted = errors.New("interrupted")
 
 // std are the standard streams.
 type std struct {
@@ -149,6 +164,9 @@ func dispatch(ctx context.Context, args []string, s std) int {
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		err = helpCommand([]string{name}, s.out)
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errInterrupted
 	}
 	if err != nil {
 		return program.Report(s.err, err)

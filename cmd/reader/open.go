@@ -49,7 +49,8 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 		return 0, err
 	}
 	w := bufio.NewWriterSize(s.out, 1<<20)
-	print := printText(w)
+	text := textPrinter{w: w}
+	print := text.print
 	if *format == "json" {
 		print = printJSON(w)
 	}
@@ -60,6 +61,7 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 		return print(rec)
 	})
 	// What was opened before an error is worth having.
+	text.end()
 	if ferr := w.Flush(); err == nil {
 		err = ferr
 	}
@@ -67,24 +69,56 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return rep.ExitCode(false), t.remember(r)
+	if code := rep.ExitCode(false); code != reader.ExitSound || envelopes(rep) > 0 {
+		return code, t.remember(r)
+	}
+	program.Tell(s.err, "note", in.nothing("nothing to open").Error())
+	return reader.ExitSound, t.remember(r)
 }
 
 // eventMark begins the line of an event in text.
 const eventMark = "sealtail-event: "
 
-func printText(w *bufio.Writer) func(*reader.Record) error {
-	return func(r *reader.Record) error {
-		if r.Event != "" {
-			fmt.Fprintf(w, "%s%s time=%s", eventMark, word(r.Event), r.Time.Format(time.RFC3339Nano))
-			for _, f := range r.Fields {
-				fmt.Fprintf(w, " %s=%s", word(f.Key), word(f.Value))
-			}
-		} else {
-			w.Write(r.Content)
-		}
-		return w.WriteByte('\n') // says what the writes before it failed of
+// A textPrinter prints records as lines. Errors of w show with a later write.
+type textPrinter struct {
+	w    *bufio.Writer
+	open *reader.Record // printed without its newline, as more of it may come; without Content
+}
+
+func (p *textPrinter) print(r *reader.Record) error {
+	if p.open != nil && !follows(p.open, r) {
+		p.end()
 	}
+	p.open = nil
+	if r.Event != "" {
+		fmt.Fprintf(p.w, "%s%s time=%s", eventMark, word(r.Event), r.Time.Format(time.RFC3339Nano))
+		for _, f := range r.Fields {
+			fmt.Fprintf(p.w, " %s=%s", word(f.Key), word(f.Value))
+		}
+	} else {
+		p.w.Write(r.Content)
+	}
+	if r.NoEnd {
+		open := *r
+		open.Offset, open.Content = r.Offset+int64(len(r.Content)), nil
+		p.open = &open
+		return nil
+	}
+	return p.w.WriteByte('\n')
+}
+
+// end ends the line that is open.
+func (p *textPrinter) end() {
+	if p.open != nil {
+		p.w.WriteByte('\n')
+		p.open = nil
+	}
+}
+
+// follows reports whether r is what comes behind a record of which there is no
+// end: a record too long to be joined comes in several.
+func follows(open, r *reader.Record) bool {
+	return r.NoStart && r.StreamID == open.StreamID && r.Path == open.Path && r.Inode == open.Inode && r.Offset == open.Offset
 }
 
 // word returns s as it is if it is one plain word, else quoted.

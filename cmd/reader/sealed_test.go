@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ import (
 // began is when the sealed host was started, and its epoch.
 var began = time.Unix(1_000_000_000, 0).UTC() // 2001-09-09T01:46:40Z
 
-// sealed is the command "sealed SUITE": it makes what the stories read.
+// sealed is the command "sealed SUITE [long]": it makes what the stories read.
 //
 //	keyring.json    opens the envelopes; other.json does not
 //	signers         names the host; other.signers another one
@@ -33,6 +34,7 @@ var began = time.Unix(1_000_000_000, 0).UTC() // 2001-09-09T01:46:40Z
 //	rewrapped.keys  the data key, for sm2.key
 //	state/          a state directory: 3.env and 4.env in the spool of "audit", 2.env parked
 //	bytes.env       of another stream: a record that is not UTF-8, and one cut in two
+//	long.env        with "long": of a third, a record of 130 pieces, and one behind it
 func sealed() {
 	if err := makeSealed(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -69,7 +71,11 @@ func makeSealed(suiteName string) error {
 	if err != nil {
 		return err
 	}
-	m := &maker{ctx: ctx, host: host, keys: keys, suite: suite, context: encoded}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		return err
+	}
+	m := &maker{ctx: ctx, host: host, keys: keys, suite: suite, context: encoded, zstd: enc}
 	write := func(name, text string) { m.write(name, []byte(text)) }
 	write("signers", "# the sealed host\n"+host.SignerLine("host-1", suite)+"\n")
 	write("other.signers", other.SignerLine("host-2", suite)+"\n")
@@ -126,6 +132,10 @@ func makeSealed(suiteName string) error {
 	c.Records[3].Offset-- // no line end lies between pieces
 	b.Add(c)
 	m.write("bytes.env", m.seal(0, b))
+
+	if len(os.Args) > 2 {
+		m.makeLong()
+	}
 	if m.err == nil {
 		fmt.Printf("%x\n", stream)
 	}
@@ -139,6 +149,7 @@ type maker struct {
 	keys    *seal.Keys
 	suite   seal.Suite
 	context []byte
+	zstd    *zstd.Encoder
 	c       *seal.Chain
 	start   time.Time
 	head    seal.Head
@@ -171,10 +182,8 @@ func (m *maker) batch() *record.Batch {
 }
 
 func (m *maker) seal(kind seal.Flags, b *record.Batch) []byte {
-	enc, err := zstd.NewWriter(nil)
-	m.check(err)
 	first, last := b.Times()
-	env, _, err := m.c.Seal(m.ctx, kind, first, last, seal.CodecZstd, enc.EncodeAll(b.Encoded(), nil))
+	env, _, err := m.c.Seal(m.ctx, kind, first, last, seal.CodecZstd, m.zstd.EncodeAll(b.Encoded(), nil))
 	m.check(err)
 	return env
 }
@@ -187,6 +196,26 @@ func lineChunk(at time.Time, offset *int64, lines ...string) *record.Chunk {
 	}
 	c.End = *offset
 	return c
+}
+
+// makeLong makes a record too long to be joined in memory, and one behind it.
+func (m *maker) makeLong() {
+	const pieces, size = 130, 512 << 10
+	m.chain(nil, began)
+	var envs []byte
+	piece := bytes.Repeat([]byte("x"), size)
+	for i := range pieces + 1 {
+		c := &record.Chunk{Path: "/var/log/long.log", Inode: 43, Offset: int64(i) * size, Time: m.at(0).UnixNano()}
+		r := record.Record{Content: piece, Offset: c.Offset, Part: &record.Part{ID: 2, Index: uint32(i), Last: i == pieces-1}}
+		if i == pieces {
+			r = record.Record{Content: []byte("behind it"), Offset: c.Offset + 1}
+		}
+		c.Records, c.End = []record.Record{r}, r.Offset+int64(len(r.Content))
+		b := m.batch()
+		b.Add(c)
+		envs = append(envs, m.seal(0, b)...)
+	}
+	m.write("long.env", envs)
 }
 
 func (m *maker) makeSpool(envs [][]byte) {

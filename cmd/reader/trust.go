@@ -98,6 +98,9 @@ func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
 	for _, name := range k.keyrings {
 		r := keyring.Open(name)
 		opens, err := r.Opens()
+		if errors.Is(err, fs.ErrNotExist) {
+			err = command.Hinted(err, "give the keyring that the hosts' public halves were exported from")
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -108,6 +111,9 @@ func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
 	}
 	for _, name := range k.sm2 {
 		b, err := durable.ReadPrivate(name, 64<<10)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = command.Hinted(err, "give the private half of the key that the data keys were wrapped to, PKCS #8")
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -36,27 +36,44 @@ func verifyCommand(ctx context.Context, args []string, s std) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	code := rep.ExitCode(*live)
+	nothing := code == reader.ExitSound && envelopes(rep) == 0
+	if nothing {
+		code = reader.ExitFailed
+	}
 	w := bufio.NewWriter(s.out)
 	if *json {
-		err = reportJSON(w, rep, *live)
+		err = reportJSON(w, rep, code)
 	} else {
-		reportText(w, rep, *live)
+		reportText(w, rep, code)
 	}
 	if err == nil {
 		err = w.Flush()
 	}
+	if err == nil && nothing {
+		err = in.nothing("nothing to verify")
+	}
 	if err != nil {
 		return 0, err
 	}
-	return rep.ExitCode(*live), t.remember(r)
+	return code, t.remember(r)
+}
+
+func envelopes(rep *reader.Report) (n int) {
+	for _, s := range rep.Streams {
+		n += s.Envelopes
+	}
+	return n
 }
 
 // reportText prints a report to read. Errors of w show when it is flushed.
-func reportText(w io.Writer, rep *reader.Report, live bool) {
-	envelopes := 0
+func reportText(w io.Writer, rep *reader.Report, code int) {
 	for _, s := range rep.Streams {
-		envelopes += s.Envelopes
-		fmt.Fprintf(w, "stream %x, signed by %s: %s\n", s.ID, strings.Join(s.Signers, ", "), count(s.Envelopes, "envelope"))
+		signers := strings.Join(s.Signers, ", ")
+		if signers == "" {
+			signers = "nobody who is trusted"
+		}
+		fmt.Fprintf(w, "stream %x, signed by %s: %s\n", s.ID, signers, count(s.Envelopes, "envelope"))
 		for _, r := range s.Ranges {
 			fmt.Fprintf(w, "  epoch %d, %d..%d: %s to %s\n", r.Epoch, r.From, r.To, r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))
 		}
@@ -68,11 +85,11 @@ func reportText(w io.Writer, rep *reader.Report, live bool) {
 		fmt.Fprintf(w, "%s\n", f)
 	}
 	verdict := map[int]string{
-		reader.ExitSound: "all is well", reader.ExitSilent: "a stream has gone silent",
+		reader.ExitSound: "all is well", reader.ExitFailed: "there is nothing to verify", reader.ExitSilent: "a stream has gone silent",
 		reader.ExitMissing: "something is missing", reader.ExitTampered: "something was tampered with",
-	}[rep.ExitCode(live)]
+	}[code]
 	fmt.Fprintf(w, "%s, %s, %s, %d bytes: %s\n",
-		count(rep.Sources, "input"), count(len(rep.Streams), "stream"), count(envelopes, "envelope"), rep.Bytes, verdict)
+		count(rep.Sources, "input"), count(len(rep.Streams), "stream"), count(envelopes(rep), "envelope"), rep.Bytes, verdict)
 }
 
 func count(n int, what string) string {
@@ -84,20 +101,24 @@ func count(n int, what string) string {
 
 // tellFindings prints the findings of open: those that are no errors as notes.
 func tellFindings(w io.Writer, rep *reader.Report) {
-	unopened := false
+	noKey, noSuite := false, false
 	for f := range rep.All {
 		kind := "note"
 		if c := f.Kind.ExitCode(); c != reader.ExitSound && c != reader.ExitSilent {
 			kind = "error"
 		}
-		unopened = unopened || f.Kind == reader.Unopened
+		noSuite = noSuite || f.Suite != 0
+		noKey = noKey || f.Kind == reader.Unopened && f.Suite == 0
 		text := f.String()
 		if f.Stream != ([16]byte{}) {
 			text = fmt.Sprintf("stream %x: %s", f.Stream, f)
 		}
 		program.Tell(w, kind, text)
 	}
-	if unopened {
+	if noSuite {
+		program.Tell(w, "hint", "give that suite by --suite too, or leave --suite out")
+	}
+	if noKey {
 		program.Tell(w, "hint", "give the keys by --keyring FILE, --sm2-key FILE, or a file of re-wrapped keys among the inputs")
 	}
 }
@@ -147,7 +168,7 @@ type summaryJSON struct {
 
 // reportJSON prints an object for each stream and each finding, and one for
 // the sum.
-func reportJSON(w io.Writer, rep *reader.Report, live bool) error {
+func reportJSON(w io.Writer, rep *reader.Report, code int) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	for _, s := range rep.Streams {
@@ -179,7 +200,7 @@ func reportJSON(w io.Writer, rep *reader.Report, live bool) error {
 			return err
 		}
 	}
-	return enc.Encode(summaryJSON{rep.ExitCode(live), rep.Sources, len(rep.Streams), rep.Bytes})
+	return enc.Encode(summaryJSON{code, rep.Sources, len(rep.Streams), rep.Bytes})
 }
 
 func span(s *reader.Span) spanJSON {
