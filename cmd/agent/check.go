@@ -9,12 +9,16 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
+	"sealtail/cred"
 	"sealtail/internal/command"
 	"sealtail/record"
 	"sealtail/seal/keyring"
@@ -24,6 +28,7 @@ import (
 func checkCommand(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	load := configFlag(flags)
+	online := flags.Bool("online", false, "ask the services too")
 	if _, err := command.Parse(flags, args, 0, 0); err != nil {
 		return err
 	}
@@ -31,13 +36,15 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	c := &checking{cfg: cfg, keys: make(map[string]string), warnings: cfg.Warnings}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Keys)) {
-		c.key(name)
+		c.key(ctx, name)
 	}
 	c.dir("agent.state_dir", cfg.Agent.StateDir)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sinks)) {
-		c.dir("sink."+name+".path", cfg.Sinks[name].Path)
+		c.sink(ctx, name)
 	}
 	text := fmt.Sprintf("%s: host %s, state in %s, digest %s\n", cfg.File, cfg.Agent.Host, cfg.Agent.StateDir, cfg.Digest)
 	for _, s := range cfg.Streams {
@@ -47,12 +54,19 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 		}
 		text += lines
 	}
+	right := len(c.faults) == 0
+	if *online && right {
+		text += c.online(ctx)
+	}
 	for _, w := range c.warnings {
 		program.Tell(stderr, "warning", w.Error())
 		program.Tell(stderr, "hint", w.Fix)
 	}
-	if len(c.faults) > 0 {
+	switch {
+	case !right:
 		return c.faults
+	case len(c.faults) > 0:
+		return outside{c.faults}
 	}
 	_, err = io.WriteString(stdout, text)
 	return err
@@ -61,7 +75,7 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 // checking holds a configuration against the system it is on.
 type checking struct {
 	cfg      *conf.Config
-	keys     map[string]string // name → what its keyring is, in words
+	keys     map[string]string // name → what wraps its data keys, in words
 	faults   conf.Faults
 	warnings []conf.Fault
 }
@@ -74,8 +88,22 @@ func (c *checking) warn(key, problem, fix string) {
 	c.warnings = append(c.warnings, c.cfg.Fault(key, problem, fix))
 }
 
-// key wants a keyring that opens, computes rightly, and whose primary wraps.
-func (c *checking) key(name string) {
+// key looks at what wraps data keys, as far as that is on this host.
+func (c *checking) key(ctx context.Context, name string) {
+	k := c.cfg.Keys[name]
+	if k.Provider != "alikms" {
+		c.keyring(ctx, name)
+		return
+	}
+	c.keys[name] = fmt.Sprintf("CMK %s at %s", k.KeyID, k.Endpoint)
+	c.access(ctx, "key."+name+".credentials", k.Credentials)
+	if _, err := openAliKMS(k); err != nil && !isCredentials(err) {
+		c.fault("key."+name, err.Error(), "")
+	}
+}
+
+// keyring wants one that opens, computes rightly, and whose primary wraps.
+func (c *checking) keyring(ctx context.Context, name string) {
 	at, file := "key."+name+".file", c.cfg.Keys[name].File
 	fault := func(err error, fix string) {
 		err = keyringHint(file, err)
@@ -93,7 +121,7 @@ func (c *checking) key(name string) {
 		fault(err, "mend it, or restore it from a copy")
 		return
 	}
-	dek, err := ring.Generate(context.Background(), checkContext)
+	dek, err := ring.Generate(ctx, checkContext)
 	if err != nil {
 		fault(err, "see sealtail keyring list -f "+file)
 		return
@@ -112,6 +140,70 @@ func (c *checking) key(name string) {
 
 // checkContext is an empty context in its encoding.
 var checkContext = []byte{0, 0}
+
+// access wants an access key. In the environment, or where systemd puts one, it
+// may be there for the service alone.
+func (c *checking) access(ctx context.Context, at string, o conf.Credentials) {
+	k, err := openCredentials(o)
+	if err == nil {
+		_, err = k.source.Get(ctx)
+	}
+	switch {
+	case err == nil:
+	case o.Type == "file":
+		c.fault(at, err.Error(), "the agent's user must find one there, and nobody else")
+	default:
+		c.warn(at, err.Error(), "the service must have it")
+	}
+}
+
+func isCredentials(err error) bool {
+	_, ok := errors.AsType[*cred.Error](err)
+	return ok
+}
+
+// sink looks at where batches go, as far as that is on this host.
+func (c *checking) sink(ctx context.Context, name string) {
+	at, s := "sink."+name, c.cfg.Sinks[name]
+	if s.Type == "dir" {
+		c.dir(at+".path", s.Path)
+		return
+	}
+	c.access(ctx, at+".credentials", s.Credentials)
+	if client, err := openSLS(s); err == nil {
+		client.Close()
+	} else if !isCredentials(err) {
+		c.fault(at, err.Error(), "")
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.cfg.Keys)) {
+		if c.uses(name, key) {
+			c.apart(name, key, c.cfg.Keys[key].KeyID)
+		}
+	}
+}
+
+// uses reports whether a stream goes to a sink under a key.
+func (c *checking) uses(sink, key string) bool {
+	return slices.ContainsFunc(c.cfg.Streams, func(s conf.Stream) bool { return s.Sink == sink && s.Key == key })
+}
+
+// apart wants two different CMKs: the data keys' and the Logstore's, which the
+// service's role may use.
+func (c *checking) apart(sink, key, cmk string) {
+	if own := c.cfg.Sinks[sink].Encryption.CMKKeyID; own == "" || bareID(own) != bareID(cmk) {
+		return
+	}
+	c.warn("key."+key+".key_id", "this CMK is also the Logstore's of sink "+sink+": the service may open with it what is sealed here, and who disables it stops both",
+		"use another CMK for data keys")
+}
+
+// bareID returns the id of a CMK that is named by its id or ARN.
+func bareID(cmk string) string {
+	if _, id, ok := strings.Cut(cmk, ":key/"); ok {
+		return id
+	}
+	return cmk
+}
 
 // dir wants a directory that can be written to, or made.
 func (c *checking) dir(key, dir string) {
@@ -144,8 +236,16 @@ func (c *checking) stream(s conf.Stream) (string, error) {
 	if n := files.OpenErrors + files.ScanErrors; n > 0 {
 		c.warn(at, fmt.Sprintf("%d files or directories cannot be read by this user", n), "they must be by the agent's user; sealtail run --dry-run names them")
 	}
-	return fmt.Sprintf("stream %s\n  files  %d now, %d bytes; start_at = %q\n  suite  %s\n  key    %s: %s\n  sink   %s: %s %s\n",
-		s.Name, files.Files, files.Lag, s.StartAt, s.Suite, s.Key, c.keys[s.Key], s.Sink, c.cfg.Sinks[s.Sink].Type, c.cfg.Sinks[s.Sink].Path), nil
+	return fmt.Sprintf("stream %s\n  files  %d now, %d bytes; start_at = %q\n  suite  %s\n  key    %s: %s\n  sink   %s: %s\n",
+		s.Name, files.Files, files.Lag, s.StartAt, s.Suite, s.Key, c.keys[s.Key], s.Sink, sinkText(c.cfg.Sinks[s.Sink])), nil
+}
+
+// sinkText says in words where a sink leads.
+func sinkText(s conf.Sink) string {
+	if s.Type == "dir" {
+		return "dir " + s.Path
+	}
+	return fmt.Sprintf("Logstore %s of project %s, to be encrypted: %s", s.Logstore, s.Project, encryptionText(s.Encryption))
 }
 
 // found has the stream's files looked for as the agent does, once.

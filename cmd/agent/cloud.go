@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -89,13 +90,13 @@ type describer interface {
 }
 
 // An sm4CMK has data keys for suite sm4-gcm made under a CMK, and looks at
-// whether that is an SM4 key: once, before the first.
+// whether that is an SM4 key: before the first, until it is answered.
 type sm4CMK struct {
 	seal.KMS
 	describe describer
 	id       string
 	required bool
-	known    bool // it is one, or it was said that it is not
+	known    bool // what it is, or that it may not be looked at, was said
 	log      *zap.Logger
 }
 
@@ -114,7 +115,8 @@ func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 		case !key.SM4():
 			c.log.Warn("data keys of suite sm4-gcm are wrapped by another cipher than SM4", zap.String("cmk", c.id), zap.String("spec", key.Spec))
 		}
-		c.known = true
+		e, _ := errors.AsType[*seal.KMSError](err)
+		c.known = e == nil || e.Class != seal.Outage
 	}
 	return c.KMS.Generate(ctx, context)
 }

@@ -23,8 +23,15 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
         follow, seal and ship as FILE says, until SIGTERM;
         --dry-run ends at the files' end, ships nothing and writes nothing,
         --show lets it print sample records as they are
-  check -c FILE
-        say what FILE amounts to, and all that is wrong with it
+  check -c FILE [--online]
+        say what FILE amounts to, and all that is wrong with it;
+        --online asks KMS and Log Service too, and changes nothing there
+  provision -c FILE [--env] [--print-policies]
+        create the Logstores of FILE that are not there, encrypted as it says,
+        and verify all; run never creates one;
+        --env does it with the access key in ALIBABA_CLOUD_ACCESS_KEY_ID and
+        ALIBABA_CLOUD_ACCESS_KEY_SECRET: the agent's needs no right to it,
+        --print-policies prints who needs which rights, and does no more
   identity -c FILE
         print this host's public keys, a line each, for a reader's --signers
   keyring new -f FILE [--kind KIND]
@@ -67,6 +74,8 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 		err = runCommand(args, stdout, stderr)
 	case "check":
 		err = checkCommand(args, stdout, stderr)
+	case "provision":
+		err = provisionCommand(args, stdout, stderr)
 	case "identity":
 		err = identityCommand(args, stdout)
 	case "keyring":
@@ -90,14 +99,17 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 // code.
 func report(stderr io.Writer, err error) int {
 	var faults conf.Faults
-	if !errors.As(err, &faults) {
+	code := command.ExitConfig
+	if o, ok := errors.AsType[outside](err); ok {
+		faults, code = o.Faults, command.ExitFailed
+	} else if !errors.As(err, &faults) {
 		return program.Report(stderr, err)
 	}
 	for _, f := range faults {
 		program.Tell(stderr, "error", f.Error())
 		program.Tell(stderr, "hint", f.Fix)
 	}
-	return command.ExitConfig
+	return code
 }
 
 // configFlag adds -c; the function it returns loads the file.
