@@ -56,7 +56,7 @@ func (t *Tailer) toEnd(f *file) bool {
 		f.pos.Head, f.pos.Marker = head, mark
 	}
 	t.hasHead(f)
-	f.told, f.dirty, f.copyOf = true, false, nil
+	f.told, f.dirty, f.copy.of = true, false, nil
 	return true
 }
 

@@ -51,7 +51,7 @@ func (t *Tailer) found() {
 			continue
 		}
 		ps = append(ps, t.still(f))
-		f.foundSize = f.seen
+		f.foundSize = f.look.size
 		if !f.told {
 			f.told, f.dirty = true, len(f.lost) > 0
 		}
@@ -66,7 +66,7 @@ func (t *Tailer) found() {
 // grown has the size of a file that nothing was taken of told again once it
 // doubled, so that not much is missing of it should it be lost.
 func (t *Tailer) grown(f *file) {
-	if f.pos.Offset == 0 && f.told && f.seen > 2*f.foundSize {
+	if f.pos.Offset == 0 && f.told && f.look.size > 2*f.foundSize {
 		t.find(f)
 	}
 }
@@ -75,7 +75,7 @@ func (t *Tailer) grown(f *file) {
 // are not lost again at the next start.
 func (t *Tailer) lose(f *file, from, to int64, reason string) {
 	if f.fd < 0 {
-		f.pos.Size, f.seen = f.pos.Offset, f.pos.Offset
+		f.pos.Size, f.look.size = f.pos.Offset, f.pos.Offset
 	}
 	f.lost = append(f.lost, loss{from, to, reason})
 	t.losing = true
@@ -143,9 +143,9 @@ func (t *Tailer) lossEvent(p *record.Position, l loss) record.Event {
 // ever, it has the head of what is there now, so that its file is known again.
 func (t *Tailer) still(f *file) record.Position {
 	if f.pos.Offset == 0 && f.fd >= 0 {
-		f.pos.Head, _ = t.printAt(f.fd, int(min(f.seen, printBytes)), 0)
+		f.pos.Head, _ = t.printAt(f.fd, int(min(f.look.size, printBytes)), 0)
 	}
 	p := f.pos
-	p.From, p.Size = p.Offset, f.seen
+	p.From, p.Size = p.Offset, f.look.size
 	return p
 }

@@ -22,8 +22,8 @@ func (t *Tailer) opened(f *file, fd int) {
 
 func (t *Tailer) keep(f *file, fd int) {
 	f.fd = fd
-	f.ended = false
-	f.active = t.now
+	f.end.read = false
+	f.look.news = t.now
 	t.n.Open++
 	t.enqueue(f)
 }
@@ -75,7 +75,7 @@ func (t *Tailer) reopen(f *file) {
 	if err == nil {
 		unix.Close(fd)
 	}
-	if f.names == 0 {
+	if f.name.count == 0 {
 		t.lostName(f)
 	}
 }
@@ -89,20 +89,14 @@ func (t *Tailer) same(f *file, fd int) bool {
 // yield closes a file that was read to its end if others wait, or always with
 // Once. A deleted one could not be opened again.
 func (t *Tailer) yield(f *file) {
-	if (t.o.Once || !t.waiting.empty()) && f.idle() && (!f.unlinked || f.final) {
+	if (t.o.Once || !t.waiting.empty()) && f.idle() && (!f.name.unlinked || f.end.final) {
 		t.leave(f)
 	}
 }
 
-// idle reports whether nothing is to be read of an open file now. One that
-// just lost a name is not: where it went is not known yet.
-func (f *file) idle() bool {
-	return f.fd >= 0 && f.ended && !f.queued && !f.touched && f.copyOf == nil
-}
-
 // leave closes an idle file. One without a name is done with.
 func (t *Tailer) leave(f *file) {
-	if f.names > 0 {
+	if f.name.count > 0 {
 		t.shut(f)
 	} else {
 		t.finish(f)
@@ -121,7 +115,7 @@ func (t *Tailer) room() bool {
 	for _, f := range t.files {
 		switch {
 		case !f.idle():
-		case f.names > 0 || !f.unlinked:
+		case f.name.count > 0 || !f.name.unlinked:
 			idle = append(idle, f)
 		default:
 			deleted = append(deleted, f)
@@ -130,10 +124,10 @@ func (t *Tailer) room() bool {
 	if len(idle) == 0 {
 		idle = deleted
 	}
-	slices.SortFunc(idle, func(a, b *file) int { return int(a.active - b.active) })
+	slices.SortFunc(idle, func(a, b *file) int { return int(a.look.news - b.look.news) })
 	for _, f := range idle[:min(len(idle), 1+t.o.MaxOpen/8)] {
-		if f.names == 0 && f.unlinked && f.unread() > 0 {
-			f.final = true // closed once the rest is read
+		if f.name.count == 0 && f.name.unlinked && f.unread() > 0 {
+			f.end.final = true // closed once the rest is read
 			t.enqueue(f)
 			continue
 		}

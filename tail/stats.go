@@ -42,7 +42,7 @@ func (t *Tailer) publish() {
 func (t *Tailer) count() {
 	t.n.Files, t.n.Lag = 0, 0
 	for _, f := range t.files {
-		if f.names > 0 {
+		if f.name.count > 0 {
 			t.n.Files++
 		}
 		t.n.Lag += f.unread()

@@ -21,6 +21,10 @@ func again(call func() error) error {
 	}
 }
 
+// gone reports whether an error says that there is nothing at a path, rather
+// than that it cannot be seen.
+func gone(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR }
+
 func fstat(fd int, st *unix.Stat_t) error {
 	for {
 		if err := unix.Fstat(fd, st); err != unix.EINTR {

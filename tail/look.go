@@ -1,0 +1,83 @@
+package tail
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// look asks the file for its size and times and queues it when they are news.
+func (t *Tailer) look(f *file) {
+	var st unix.Stat_t
+	if f.fd < 0 {
+		t.lookClosed(f, &st)
+		return
+	}
+	if err := fstat(f.fd, &st); err != nil {
+		t.failedRead(f, err)
+		return
+	}
+	f.note(&st)
+	t.grown(f)
+	if f.queued {
+		t.verify(f, &st)
+		return
+	}
+	if f.copy.of != nil && !t.copied(f, &st) {
+		return
+	}
+	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime && !f.end.broken {
+		f.look.every = min(t.o.Poll, 2*f.look.every)
+		f.look.due = t.now + f.look.every
+		return
+	}
+	if st.Size != f.pos.Size || st.Mtim.Nano() != f.look.mtime {
+		f.look.news = t.now
+		f.look.every = max(minLook, f.look.every/4)
+	}
+	t.enqueue(f)
+	t.verify(f, &st)
+}
+
+// lookClosed has a file opened again that was closed to save descriptors and
+// has changed. A path that leads elsewhere is for the scan to settle.
+func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
+	if f.name.at == nil || stat(f.pos.Path, st) != nil || (inode{st.Dev, st.Ino}) != f.key() {
+		return
+	}
+	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime {
+		return
+	}
+	f.note(st)
+	t.grown(f)
+	t.await(f)
+	t.verify(f, st)
+}
+
+// verify has a file begin anew whose content was replaced, while nobody takes
+// chunks: it may be rotated away before it is read.
+func (t *Tailer) verify(f *file, st *unix.Stat_t) {
+	if !t.blocked || f.look.verified == st.Mtim.Nano() {
+		return
+	}
+	f.look.verified = st.Mtim.Nano()
+	fd := f.fd
+	if fd < 0 {
+		var err error
+		if fd, err = t.open(f.pos.Path, st); err != nil {
+			return
+		}
+		defer unix.Close(fd)
+		if (inode{st.Dev, st.Ino}) != f.key() {
+			return
+		}
+	}
+	if t.agrees(fd, f.pos.Path, &f.pos) {
+		return
+	}
+	if f.look.shrunk {
+		t.startOver(f, reasonTruncated)
+	} else {
+		t.startOver(f, reasonRewritten)
+	}
+	f.note(st)
+	f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
+}

@@ -1,0 +1,154 @@
+package tail
+
+import (
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+)
+
+// read takes one chunk from the file, or nil if there is no whole record. It
+// reads from the marker on, in one read, so that what is taken is known to
+// follow what was taken before.
+func (t *Tailer) read(f *file) *record.Chunk {
+	var st unix.Stat_t
+	for f.fd >= 0 {
+		if err := fstat(f.fd, &st); err != nil {
+			t.failedRead(f, err)
+			return nil
+		}
+		if st.Size < f.pos.Offset {
+			t.startOver(f, reasonTruncated)
+			continue
+		}
+		if st.Size < f.look.size {
+			from, to := st.Size, f.look.size
+			f.look.size, f.look.shrunk = st.Size, false // before the loss is told: the position must not tell it again
+			t.n.Truncated++
+			t.lose(f, from, to, reasonTruncated)
+		}
+		f.note(&st)
+		c, again := t.readAt(f, &st)
+		if !again {
+			return c
+		}
+	}
+	return nil
+}
+
+// readAt reads what st says there is. again means that the file began anew.
+func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) {
+	lead := int(f.pos.Marker.Len)
+	at := f.pos.Offset
+	unread := st.Size - at
+	if t.o.Once {
+		unread = max(0, min(unread, f.end.stop-at))
+	}
+	want := min(unread, int64(f.ahead))
+	for {
+		b := t.pool.take(lead + int(want))
+		n, err := pread(f.fd, b.mem[:lead+int(want)], at-int64(lead))
+		if err != nil {
+			b.recycle(nil)
+			t.failedRead(f, err)
+			return nil, false
+		}
+		if n < lead || lead > 0 && t.print(b.mem[:lead]) != f.pos.Marker {
+			b.recycle(nil)
+			if n < lead {
+				t.startOver(f, reasonTruncated)
+			} else {
+				t.startOver(f, reasonRewritten)
+			}
+			return nil, true
+		}
+		f.end.broken = false
+		body := b.mem[lead:n]
+		end := int64(len(body)) == unread
+		recs, used, full := t.cut.split(b.recs[:0], body, at, &f.part, chunkBytes, f.end.final && end)
+		if most := int64(t.cut.max) + 1; used == 0 && !end && want < min(unread, most) {
+			b.recycle(nil)
+			want = min(unread, most)
+			continue
+		}
+		f.pos.Size, f.look.mtime, f.look.ctime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
+		if f.end.read = end && !full; !f.end.read && (used > 0 || end) {
+			t.enqueue(f)
+		}
+		if !f.queued {
+			t.rest(f)
+		}
+		if used == 0 {
+			b.recycle(nil)
+			return nil, false
+		}
+		f.ahead = min(2*f.ahead, chunkBytes)
+		if full {
+			f.ahead = min(used+used/8, chunkBytes)
+		}
+		b.recs = recs
+		b.parts = f.part.id != 0 || recs[0].Part != nil
+		t.advance(f, b.mem[:lead+used], used)
+		b.chunk.Path, b.chunk.Inode = f.pos.Path, f.pos.Ino
+		b.chunk.Offset, b.chunk.End = at, f.pos.Offset
+		b.chunk.Time = t.wall.UnixNano()
+		b.chunk.Records = recs
+		b.moved = append(b.moved, f.pos)
+		b.chunk.Moved = b.moved
+		b.chunk.Events = t.takeLosses(f, nil)
+		f.told, f.dirty = true, false
+		return &b.chunk, false
+	}
+}
+
+// advance moves the position by used bytes, the last of b, which begins at
+// the marker before them.
+func (t *Tailer) advance(f *file, b []byte, used int) {
+	p := &f.pos
+	p.From = p.Offset
+	p.Offset += int64(used)
+	p.Marker = t.print(b[max(0, len(b)-printBytes):])
+	switch {
+	case p.Offset <= printBytes:
+		p.Head = p.Marker
+	case p.From < printBytes:
+		p.Head = t.print(b[:printBytes])
+	}
+	t.hasHead(f)
+	p.Deleted = f.name.unlinked && f.name.count == 0
+	p.Sources = f.part.sources()
+}
+
+// rest waits for more.
+func (t *Tailer) rest(f *file) {
+	if f.look.every >= t.o.Poll {
+		return
+	}
+	f.look.due = t.now + f.look.every
+	t.nextHot = min(t.nextHot, f.look.due)
+	if !f.hot {
+		f.hot = true
+		t.hot = append(t.hot, f)
+	}
+}
+
+// failedRead waits for a file that cannot be read now.
+func (t *Tailer) failedRead(f *file, err error) {
+	if !f.end.broken {
+		t.log.Warn("file cannot be read, trying again", zap.String("path", f.pos.Path), zap.Error(err))
+	}
+	t.n.ReadErrors++
+	f.end.broken, f.end.read = true, false
+	f.look.every = t.o.Poll
+	if t.o.Once {
+		t.shut(f)
+	}
+	if err == unix.ESTALE {
+		// The descriptor will not read again; its path may.
+		f.look.mtime = 0
+		t.shut(f)
+		if f.name.count == 0 {
+			t.lostName(f)
+		}
+	}
+}

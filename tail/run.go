@@ -1,0 +1,218 @@
+package tail
+
+import (
+	"context"
+	"time"
+
+	"sealtail/record"
+)
+
+// Run sends what the files have and get until ctx ends, or with
+// [Options.Once] until they are read. It closes out and returns nil. A chunk
+// that was not taken when ctx ends is not sent; its bytes stay in their file.
+// Run is called once.
+func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
+	defer close(out)
+	defer t.close()
+	if !t.o.Once {
+		t.watch = newWatch(t.log)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var c *record.Chunk // read and not taken yet
+	for {
+		t.clock(time.Now())
+		t.blocked = c != nil
+		t.turn()
+		if c == nil {
+			c = t.next()
+		}
+		t.found()
+		t.publish()
+		if c == nil && t.o.Once {
+			return nil
+		}
+		var send chan<- *record.Chunk
+		if c != nil {
+			send = out
+		}
+		timer.Reset(t.wait())
+		select {
+		case send <- c:
+			c = nil
+		case <-timer.C:
+		case <-t.watch.woken():
+			t.clock(time.Now())
+			t.hints()
+		case <-ctx.Done():
+			if c != nil {
+				c.Release()
+			}
+			return nil
+		}
+	}
+}
+
+// clock sets what this turn takes for the time.
+func (t *Tailer) clock(now time.Time) { t.now, t.wall = now.Sub(t.born), now }
+
+// turn does what is due: a round, or looks and listings that cannot wait for
+// it. With Once the first round finds all there is.
+func (t *Tailer) turn() {
+	switch {
+	case t.o.Once && t.started:
+	case t.now >= t.nextRound:
+		t.nextRound = t.now + t.o.Poll
+		t.round()
+	case t.now >= t.nextHot:
+		t.lookHot()
+	}
+}
+
+// wait returns how long there is nothing to do.
+func (t *Tailer) wait() time.Duration { return max(0, min(t.nextRound, t.nextHot)-t.now) }
+
+// round scans, looks at every file and settles what a scan alone can tell.
+func (t *Tailer) round() {
+	if t.now >= t.nextScan {
+		start, opened := time.Now(), t.n.Opened
+		t.scan()
+		t.nextScan = 0
+		if opened == t.n.Opened { // opening files is no cost of each scan
+			t.nextScan = t.now + scanShare*time.Since(start)
+		}
+		if !t.started {
+			t.started = true
+			t.afterFirstScan()
+		}
+	}
+	for i := len(t.files) - 1; i >= 0; i-- {
+		t.look(t.files[i])
+	}
+	t.lookHot()
+	for !t.waiting.empty() && t.room() {
+		t.serve()
+	}
+	t.seek()
+	t.settleWanted()
+	t.settleGone()
+	t.hold()
+	if t.now >= t.nextLong {
+		t.nextLong = t.now + 10*time.Second
+		t.revisit()
+		t.forget()
+	}
+	t.telling = true
+	t.count()
+}
+
+// lookHot looks at the busy files and lists the directories that are due.
+func (t *Tailer) lookHot() {
+	t.nextHot = t.now + time.Hour
+	for i := len(t.hot) - 1; i >= 0; i-- {
+		f := t.hot[i]
+		if f.look.due <= t.now {
+			t.look(f)
+		}
+		if f.queued || f.look.every >= t.o.Poll || f.fd < 0 {
+			f.hot = false
+			t.hot[i] = t.hot[len(t.hot)-1]
+			t.hot[len(t.hot)-1] = nil
+			t.hot = t.hot[:len(t.hot)-1]
+			continue
+		}
+		t.nextHot = min(t.nextHot, f.look.due)
+	}
+	late := t.late
+	t.late = nil
+	for _, d := range late {
+		d.late = false
+		t.relist(d)
+	}
+	t.lookNoisy()
+}
+
+// next returns the next chunk, nil if there is nothing to send. Ranges to read
+// again take turns with the files.
+func (t *Tailer) next() *record.Chunk {
+	if t.telling || t.losing {
+		if c := t.news(); c != nil {
+			return c
+		}
+		t.telling = false
+	}
+	if c := t.reread(); c != nil {
+		return c
+	}
+	for {
+		t.serve()
+		f := t.queue.pop()
+		if f == nil {
+			return nil
+		}
+		f.queued = false
+		if f.copy.of != nil {
+			continue // looked at until it is known what it is
+		}
+		c := t.read(f)
+		t.yield(f)
+		if c != nil {
+			t.n.Records += int64(len(c.Records))
+			t.n.Bytes += c.End - c.Offset
+			return c
+		}
+		if t.losing {
+			return t.next()
+		}
+	}
+}
+
+// afterFirstScan has the files looked for that the patterns did not show: they
+// were rotated, moved or deleted while nobody looked.
+func (t *Tailer) afterFirstScan() {
+	for _, fs := range t.unbound {
+		for _, f := range fs {
+			if f.pos.Closed == 0 {
+				t.want(f)
+			}
+		}
+	}
+}
+
+func (t *Tailer) close() {
+	for _, f := range t.files {
+		t.shut(f)
+	}
+	for _, r := range t.again {
+		r.close()
+	}
+	t.watch.close()
+	t.publish()
+}
+
+// A fifo is a queue of files.
+type fifo struct {
+	files []*file
+	head  int
+}
+
+func (q *fifo) push(f *file) {
+	if q.head > len(q.files)/2 {
+		n := copy(q.files, q.files[q.head:])
+		clear(q.files[n:])
+		q.files, q.head = q.files[:n], 0
+	}
+	q.files = append(q.files, f)
+}
+
+func (q *fifo) empty() bool { return q.head == len(q.files) }
+
+func (q *fifo) pop() *file {
+	if q.empty() {
+		return nil
+	}
+	f := q.files[q.head]
+	q.files[q.head] = nil
+	q.head++
+	return f
+}

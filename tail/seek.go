@@ -1,0 +1,198 @@
+package tail
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// want has the content of a position without a file looked for.
+func (t *Tailer) want(f *file) {
+	f.end.gone = t.now
+	f.end.sought = false
+	if f.wanted == 0 {
+		t.wanted = append(t.wanted, f)
+		f.wanted = len(t.wanted)
+	}
+}
+
+func (t *Tailer) unwant(f *file) {
+	if f.wanted == 0 {
+		return
+	}
+	n := len(t.wanted) - 1
+	last := t.wanted[n]
+	t.wanted[f.wanted-1], last.wanted = last, f.wanted
+	t.wanted[n], f.wanted = nil, 0
+	t.wanted = t.wanted[:n]
+}
+
+// seek looks for the files of wanted positions in all directories that are
+// known, and in those where they were last: a rotated file that the patterns do
+// not match is known by its inode, a copy beside it by its content.
+func (t *Tailer) seek() {
+	dirs := map[string][]string{} // → beginnings of the names that copies have
+	inos := map[uint64]bool{}
+	add := func(dir string) {
+		if _, known := dirs[dir]; !known {
+			dirs[dir] = nil
+		}
+	}
+	var fs []*file
+	for _, f := range t.wanted {
+		if f.end.sought {
+			continue
+		}
+		f.end.sought = true
+		fs = append(fs, f)
+		inos[f.pos.Ino] = true
+		dir, base := filepath.Split(f.pos.Path)
+		dir = filepath.Clean(dir)
+		stems := dirs[dir]
+		if stem := strings.TrimSuffix(base, filepath.Ext(base)); stem != "" {
+			base = stem
+		}
+		if f.pos.Offset >= printBytes && !slices.Contains(stems, base) {
+			stems = append(stems, base)
+		}
+		dirs[dir] = stems
+		if p, err := filepath.EvalSymlinks(f.pos.Path); err == nil {
+			add(filepath.Dir(p))
+		}
+	}
+	if len(fs) == 0 {
+		return
+	}
+	for dir := range t.dirs {
+		add(dir)
+	}
+	for dir, stems := range dirs {
+		if err := t.seekIn(dir, inos, stems); err != nil && !gone(err) {
+			for _, f := range fs {
+				// Nothing is said of those that were here.
+				f.end.sought = f.end.sought && filepath.Dir(f.pos.Path) != dir
+			}
+		}
+	}
+}
+
+// seekIn tries the files of one directory that have a wanted inode, or a name
+// that a copy may have.
+func (t *Tailer) seekIn(dir string, inos map[uint64]bool, stems []string) error {
+	const mostCopies = 64
+	stems = stems[:min(len(stems), mostCopies)]
+	return t.list(dir, func(_ int, name []byte, ino uint64, kind uint8) {
+		if kind != unix.DT_REG && kind != unix.DT_UNKNOWN {
+			return
+		}
+		n := string(name)
+		if inos[ino] || slices.ContainsFunc(stems, func(s string) bool { return strings.HasPrefix(n, s) }) {
+			t.tryWanted(filepath.Join(dir, n))
+		}
+	})
+}
+
+// tryWanted opens a file and binds the wanted position that it agrees with. A
+// file that cannot be opened now is tried again.
+func (t *Tailer) tryWanted(path string) {
+	var st unix.Stat_t
+	if stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || t.bound[inode{st.Dev, st.Ino}] != nil {
+		return
+	}
+	fd, err := t.open(path, &st)
+	if err != nil {
+		for _, f := range t.unbound[st.Ino] {
+			f.end.sought = f.end.sought && gone(err)
+		}
+		return
+	}
+	if t.bound[inode{st.Dev, st.Ino}] != nil {
+		unix.Close(fd)
+		return
+	}
+	var same []*file
+	for _, f := range t.unbound[st.Ino] {
+		if f.wanted > 0 {
+			same = append(same, f)
+		}
+	}
+	f := t.among(same, fd, path)
+	if f == nil {
+		f = t.copyOfWanted(fd, &st)
+	}
+	if f == nil {
+		unix.Close(fd)
+		return
+	}
+	own := f.pos.Path == path
+	f.pos.Path = path
+	t.bind(f, fd, &st)
+	f.end.gone = t.now
+	if !t.matches(path) {
+		// Rotated and not finished, or no longer meant: what it has is read,
+		// and what is written soon. Of the first more is read when it has grown.
+		f.end.limit = t.now + t.o.RotateWait
+		f.end.barred = own
+	}
+	t.tell(f)
+	t.log.Info("file found again", zap.String("path", path), zap.Int64("offset", f.pos.Offset))
+}
+
+// settleWanted gives up what was looked for long enough: its unread bytes, as
+// far as they are known, are lost. A scan that could not see everything says
+// nothing.
+func (t *Tailer) settleWanted() {
+	for i := len(t.wanted) - 1; i >= 0; i-- {
+		f := t.wanted[i]
+		if t.now < f.end.gone+copyWait || t.failed || !f.end.sought {
+			continue
+		}
+		t.unwant(f)
+		t.dropHead(f)
+		f.pos.Closed = t.wall.Unix()
+		lost := f.unread()
+		if f.end.reason != reasonDeleted || t.bound[f.key()] != nil {
+			// The content is gone for good, the inode is another's.
+			t.takeUnbound(f)
+			f.pos.Forget = f.told
+		}
+		if lost > 0 {
+			t.lose(f, f.pos.Offset, f.pos.Offset+lost, f.end.reason)
+		} else {
+			t.tell(f)
+		}
+	}
+}
+
+// revisit opens files again that lost their name to the patterns, were done
+// with, and have grown.
+func (t *Tailer) revisit() {
+	var grown []*file
+	for _, fs := range t.unbound {
+		for _, f := range fs {
+			var st unix.Stat_t
+			if f.pos.Closed == 0 || f.pos.Deleted || f.end.barred || f.pos.Forget || f.look.mtime == 0 {
+				continue
+			}
+			if stat(f.pos.Path, &st) == nil && st.Ino == f.pos.Ino && st.Size > f.pos.Size && t.bound[inode{st.Dev, st.Ino}] == nil {
+				grown = append(grown, f)
+			}
+		}
+	}
+	for _, f := range grown {
+		var st unix.Stat_t
+		fd, err := t.open(f.pos.Path, &st)
+		if err != nil {
+			continue
+		}
+		if st.Ino != f.pos.Ino || !t.agrees(fd, f.pos.Path, &f.pos) {
+			unix.Close(fd)
+			continue
+		}
+		t.bind(f, fd, &st)
+		f.end.gone = t.now
+	}
+}
