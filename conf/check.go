@@ -28,7 +28,7 @@ func (d *decoder) check(c *Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
 		d.checkSink(join("sink", name), name, c.Sinks[name], c)
 	}
-	if len(c.Streams) == 0 && d.tree["stream"] == nil {
+	if len(c.Streams) == 0 && d.tree["stream"] == nil && !d.reader {
 		d.fault("", "add a [[stream]]", "nothing to follow: there is no [[stream]]")
 	}
 	own := ownFiles(c)
@@ -36,6 +36,7 @@ func (d *decoder) check(c *Config) {
 		d.checkStream(index("stream", i), s, c, own)
 	}
 	d.checkTogether(c)
+	d.checkReader(c)
 }
 
 func (d *decoder) checkAgent(a *Agent) {
@@ -292,6 +293,9 @@ func (d *decoder) checkTogether(c *Config) {
 				patterns[p] = i
 			}
 		}
+	}
+	if d.reader {
+		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		if !keys[name] {

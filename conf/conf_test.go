@@ -29,10 +29,11 @@ func load(t *testing.T, file string) (*conf.Config, error) {
 	return conf.Parse(file, data, env)
 }
 
-// Each *.bad.toml ends with what is to be said of it, each *.warn.toml with
-// its warnings: a comment line each.
+// Each *.bad.toml ends with what is to be said of it, and so does each
+// *.reader.toml, of a file for the reader; each *.warn.toml ends with its
+// warnings: a comment line each.
 func TestFaults(t *testing.T) {
-	for _, kind := range []string{"bad", "warn"} {
+	for _, kind := range []string{"bad", "warn", "reader"} {
 		files, err := filepath.Glob("testdata/*." + kind + ".toml")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no testdata/*.%s.toml: %v", kind, err)
@@ -44,7 +45,11 @@ func TestFaults(t *testing.T) {
 					t.Fatal(err)
 				}
 				text, want, _ := strings.Cut(string(data), "# want\n")
-				c, err := conf.Parse(filepath.Base(file), []byte(text), env)
+				parse := conf.Parse
+				if kind == "reader" {
+					parse = conf.ParseReader
+				}
+				c, err := parse(filepath.Base(file), []byte(text), env)
 				var got []conf.Fault
 				if kind == "warn" {
 					if err != nil {
@@ -254,10 +259,16 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("[[stream]]\n\"a.b\" = \"\"\"x\\\ny\"\"\"\nc = [[{d=1},\n2],]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := conf.Parse("f", data, env)
+		if err == nil && (len(c.Streams) == 0 || c.Digest == "") {
+			t.Error("got a config without streams or digest")
+		}
 		if err == nil {
-			if len(c.Streams) == 0 || c.Digest == "" {
-				t.Error("got a config without streams or digest")
+			c, err = conf.ParseReader("f", data, env)
+			if err == nil && len(c.Reader.Sinks) == 0 {
+				t.Error("got a config for the reader without sinks")
 			}
+		}
+		if err == nil {
 			return
 		}
 		var faults conf.Faults

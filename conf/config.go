@@ -1,10 +1,11 @@
-// Package conf reads the agent's configuration: one TOML file in, one checked
-// [Config] out, or every fault of the file at once.
+// Package conf reads the configuration of the agent, and of the reader: one
+// TOML file in, one checked [Config] out, or every fault of the file at once.
 //
 // The file is read strictly. An unknown key, a value of the wrong type or out
 // of its range, a reference to nothing: each is a [Fault] with file, line, key
 // and what to do about it, and [Load] returns all of them together as
-// [Faults]. What is merely doubtful is a warning in [Config.Warnings].
+// [Faults]. What is merely doubtful is a warning in [Config.Warnings]. A file
+// for the reader, [LoadReader], may do without what the agent alone needs.
 //
 // In every string "${NAME}" stands for the environment variable NAME, which
 // must be set; "$$" is a dollar sign. A secret is never written in the file:
@@ -16,7 +17,8 @@
 //
 //	toml      name of the key
 //	default   value when the key is absent
-//	required  no default: the key must be there
+//	required  no default: the key must be there; "agent": but not for the reader
+//	optional  a table that stays empty where it is absent
 //	oneof     the words allowed
 //	for       "key=word": only where another key of the table is that word
 //	min, max  bounds, both allowed
@@ -40,6 +42,7 @@ type Config struct {
 	Keys    map[string]Key  `toml:"key"`
 	Sinks   map[string]Sink `toml:"sink"`
 	Streams []Stream        `toml:"stream"`
+	Reader  Reader          `toml:"reader"`
 
 	lines map[string]int // of the keys as faults show them
 }
@@ -88,7 +91,7 @@ type Key struct {
 	// warning.
 	RequireSM4CMK bool `toml:"require_sm4_cmk" default:"false" for:"provider=alikms"`
 	// The access key that may do GenerateDataKey with the CMK, and no Decrypt.
-	Credentials Credentials `toml:"credentials" required:"true" for:"provider=alikms"`
+	Credentials Credentials `toml:"credentials" required:"agent" for:"provider=alikms"`
 	// How to get there.
 	Route Route `toml:"route" for:"provider=alikms"`
 	// A fresh data key is asked for this often (±20 %): the answer proves that
@@ -140,10 +143,10 @@ type Sink struct {
 	// The Logstore; only sealtail provision creates it.
 	Logstore string `toml:"logstore" required:"true" for:"type=sls"`
 	// The access key that may write to the Logstore and look at it.
-	Credentials Credentials `toml:"credentials" required:"true" for:"type=sls"`
+	Credentials Credentials `toml:"credentials" required:"agent" for:"type=sls"`
 	// How the service must encrypt the Logstore. Nothing is shipped to one that
 	// differs.
-	Encryption Encryption `toml:"encryption" required:"true" for:"type=sls"`
+	Encryption Encryption `toml:"encryption" required:"agent" for:"type=sls"`
 	// What sealtail provision gives a new Logstore.
 	Create Create `toml:"create" for:"type=sls"`
 	// How to get there.
@@ -241,6 +244,25 @@ type Stream struct {
 	Hold Hold `toml:"hold"`
 	// After this much silence an empty envelope shows that the stream lives.
 	Heartbeat time.Duration `toml:"heartbeat" default:"5m" min:"1s" max:"24h"`
+}
+
+// A Reader is what sealtail-reader -c pulls from Logstores, and what it opens
+// that with. A file for the reader alone needs no [[stream]].
+type Reader struct {
+	// Names of the sinks to read, each of type "sls". Default: all that are.
+	Sinks []string `toml:"sinks"`
+	// Ids or ARNs of the CMKs that Decrypt may be asked for; an alias may come to
+	// mean another key, and is refused. Default: of each key of provider
+	// "alikms" its own key_id.
+	Allow []string `toml:"allow"`
+	// PROJECT/LOGSTORE for which what is found may have been sealed, besides the
+	// one where it is found: after a move or a copy.
+	AcceptFrom []string `toml:"accept_from"`
+	// Keyrings that can open, with their symmetric or private keys; absolute.
+	Keyrings []string `toml:"keyrings"`
+	// The access key that may pull and do Decrypt, in the place of those of sinks
+	// and keys, which an agent has.
+	Credentials Credentials `toml:"credentials" optional:"true"`
 }
 
 // A Batch says when records are sealed together: at the first of these limits.

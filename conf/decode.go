@@ -17,6 +17,7 @@ type decoder struct {
 	tree             map[string]any
 	lines            map[string]int // by path, from locate
 	env              func(string) (string, bool)
+	reader           bool // the file is for the reader
 	faults, warnings []Fault
 }
 
@@ -104,8 +105,9 @@ func (d *decoder) table(path string, from map[string]any, to reflect.Value) {
 		switch {
 		case ok:
 			d.value(at, v, field, f.Tag)
-		case f.Tag.Get("required") != "":
+		case f.Tag.Get("required") == "true", f.Tag.Get("required") == "agent" && !d.reader:
 			d.fault(at, missingFix(tag, f), "missing")
+		case f.Tag.Get("required") != "", f.Tag.Get("optional") != "":
 		case field.Kind() == reflect.Struct:
 			d.table(at, nil, field)
 		case f.Tag.Get("default") != "":

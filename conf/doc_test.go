@@ -39,7 +39,7 @@ func TestConfigDoc(t *testing.T) {
 	_, about, _ := strings.Cut(file.Doc.Text(), "The file is read strictly.")
 	about, _, _ = strings.Cut(about, "The comments of the types below")
 	about = strings.NewReplacer("[Fault]", "fault", "[Load] returns all of them together as\n[Faults]", "all of them are told together",
-		"[Config.Warnings]", "`sealtail check`").Replace(about)
+		"[Config.Warnings]", "`sealtail check`", " for the reader, [LoadReader],", " for the reader", "for the reader, [LoadReader],", "for the reader").Replace(about)
 	d.b.WriteString("The file is TOML and is read strictly. " + strings.TrimSpace(about) +
 		"\n\nAn example, with every value that has a default at its default but for\n`exclude`, `tags` and the paths:\n\n")
 	for line := range strings.Lines(strings.ReplaceAll(string(example), "${DIR}", "/srv/sealed")) {
@@ -137,6 +137,8 @@ func sentence(name, comment string) string {
 
 func defaultOf(tag reflect.StructTag) string {
 	switch {
+	case tag.Get("required") == "agent":
+		return "required by the agent"
 	case tag.Get("required") != "":
 		return "required"
 	case tag.Get("default") != "":

@@ -59,7 +59,13 @@ func (fs Faults) Error() string {
 
 // Load reads and checks the file. What is wrong with its contents comes back
 // as [Faults]; any other error is of reading it.
-func Load(file string) (*Config, error) {
+func Load(file string) (*Config, error) { return load(file, Parse) }
+
+// LoadReader is Load for the reader: [[stream]] may be missing, and what else
+// the agent alone needs; what the reader needs must be there.
+func LoadReader(file string) (*Config, error) { return load(file, ParseReader) }
+
+func load(file string, parse func(string, []byte, func(string) (string, bool)) (*Config, error)) (*Config, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -69,12 +75,22 @@ func Load(file string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(file, data, os.LookupEnv)
+	return parse(file, data, os.LookupEnv)
 }
 
 // Parse checks the text of a configuration; file is its name in faults, env
 // looks up "${NAME}". An error is always [Faults].
 func Parse(file string, data []byte, env func(name string) (value string, ok bool)) (*Config, error) {
+	return parse(&decoder{file: file, env: env}, data)
+}
+
+// ParseReader is Parse for the reader, as [LoadReader] is Load.
+func ParseReader(file string, data []byte, env func(name string) (value string, ok bool)) (*Config, error) {
+	return parse(&decoder{file: file, env: env, reader: true}, data)
+}
+
+func parse(d *decoder, data []byte) (*Config, error) {
+	file := d.file
 	if len(data) > maxFile {
 		return nil, Faults{{File: file, Problem: "longer than " + Bytes(maxFile).String()}}
 	}
@@ -89,7 +105,7 @@ func Parse(file string, data []byte, env func(name string) (value string, ok boo
 		return nil, Faults{f}
 	}
 	c := &Config{File: file}
-	d := &decoder{file: file, lines: locate(text), env: env, tree: tree}
+	d.lines, d.tree = locate(text), tree
 	d.decode(c)
 	d.check(c)
 	if len(d.faults) > 0 {
