@@ -32,9 +32,9 @@ type file struct {
 	lost      []loss // to be told
 	dirty     bool   // the position is to be told
 
-	// Whether it is in the list, or where.
+	// Whether it is in a list of Tailer, or where.
 	queued, waits, hot    bool
-	listed, fresh, headed bool // listed: in Tailer.dirty
+	listed, fresh, headed bool // in dirty, fresh, heads
 	wanted                int  // 1 + index; 0 = not looked for
 }
 

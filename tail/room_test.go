@@ -39,6 +39,20 @@ func TestH44_AllInTurn(t *testing.T) {
 	}
 }
 
+// The same in the running loop: whoever waits is served as soon as others are
+// read, not at the next poll.
+func TestH44_RunInTurn(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 8
+	want := b.each(300, "first")
+	r := b.run(0)
+	r.until(300)
+	want = append(want, b.each(300, "more")...)
+	r.until(600)
+	b.do(r.stop())
+	b.wantSet(want...)
+}
+
 // A file that always has more does not keep the others from being opened, and
 // they are opened in the order in which they got news.
 func TestH44_BusyFilesGiveWay(t *testing.T) {

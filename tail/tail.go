@@ -41,6 +41,14 @@
 // While nobody takes chunks the receiver knows nothing of new files, so these
 // are told to [Options.Found]. Their positions have the head of what they had.
 //
+// # Descriptors
+//
+// Each file is opened once to be identified. Beyond [Options.MaxOpen] files are
+// closed when they are read to their end, and wait in line to be opened again;
+// files with unread bytes are not closed, nor are deleted ones as long as others
+// can be. While nobody takes chunks, files that wait may be deleted: what they
+// had when they were looked at last is then lost, and told.
+//
 // # Loss
 //
 // Bytes that are known and can no longer be read are sent as an event:
@@ -97,7 +105,7 @@ type Options struct {
 	HoldMinFree  float64       // share of a disk that held files leave free; default 0.05, < 0 = no floor
 	RotateWait   time.Duration // quiet time after which a file that lost its path is done; default 30 s
 	Poll         time.Duration // between scans and between looks at a quiet file; default and most 1 s
-	MaxOpen      int           // descriptors; default half of RLIMIT_NOFILE
+	MaxOpen      int           // descriptors of files held open, and few more for a moment; default half of RLIMIT_NOFILE
 	Once         bool          // send the whole lines there are, then return
 	Log          *zap.Logger   // default: none
 }

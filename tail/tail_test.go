@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type bench struct {
 	dir   string
 	o     tail.Options
 	tail  *tail.Tailer
+	mu    sync.Mutex // guards pos and enc in run: Found is called by the tailer
 	pos   record.Positions
 	enc   record.Positions
 	lines []string // as received
@@ -155,6 +157,8 @@ func (b *bench) commit(c *record.Chunk) {
 			b.t.Fatalf("%s: From %d, Offset %d, Size %d", p.Path, p.From, p.Offset, p.Size)
 		}
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if _, err := b.pos.Apply(b.enc.AppendDelta(nil, c.Moved)); err != nil {
 		b.t.Fatal(err)
 	}
@@ -166,7 +170,10 @@ func (b *bench) found(ps []record.Position) {
 		if p.Offset != 0 || p.Closed != 0 || p.Forget {
 			b.t.Errorf("found: %+v", p)
 		}
-		if old, known := b.pos.Get(p.ID); !known || old.Offset == 0 {
+		b.mu.Lock()
+		old, known := b.pos.Get(p.ID)
+		b.mu.Unlock()
+		if !known || old.Offset == 0 {
 			b.commit(&record.Chunk{Moved: []record.Position{p}})
 		}
 	}
