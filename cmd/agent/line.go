@@ -60,23 +60,29 @@ func (c *committer) Append(ctx context.Context, env []byte, moved []record.Posit
 	return c.spool.Append(ctx, env, c.state.advance(env, moved), c.state.Snapshot)
 }
 
-// found commits files that were discovered, past the pipeline: it may be
-// waiting for a key for hours, and a restart meanwhile must know them. Those
-// that the pipeline was quicker with are passed over.
+// found commits what the tailer knows of files past the pipeline, which may be
+// waiting for a key for hours: a restart meanwhile must know them. How far a
+// file is taken is the pipeline's to say; found never moves that.
 func (c *committer) found(ctx context.Context, files []record.Position) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	files = slices.DeleteFunc(files, func(p record.Position) bool {
-		_, known := c.state.positions.Get(p.ID)
-		return known
-	})
-	if len(files) == 0 {
+	var news []record.Position
+	for _, p := range files {
+		known, ok := c.state.positions.Get(p.ID)
+		if ok && known.Offset > 0 {
+			known.From = known.Offset
+			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
+			p = known
+		}
+		news = append(news, p)
+	}
+	if len(news) == 0 {
 		return nil
 	}
-	return c.spool.Append(ctx, nil, c.state.advance(nil, files), c.state.Snapshot)
+	return c.spool.Append(ctx, nil, c.state.advance(nil, news), c.state.Snapshot)
 }
 
-// discoveries are files that the tailer found and nobody committed yet.
+// discoveries are what the tailer found and nobody committed yet.
 type discoveries struct {
 	mu    sync.Mutex
 	files []record.Position
@@ -170,7 +176,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 		return nil, err
 	}
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
-		Positions: st.positions.All(), Key: id.key, Log: log,
+		Positions: st.positions.All(), Found: l.found.add, Key: id.key, Log: log,
 	})
 	return l, err
 }
