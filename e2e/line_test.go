@@ -253,3 +253,31 @@ func glob(t testing.TB, pattern string) []string {
 	}
 	return names
 }
+
+// Files that are born, rotated out of the pattern and left behind by a kill
+// while the key is disabled are read when it is back.
+func TestRotatedAndKilledInAPause(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	var l ledger
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("the first line", func() bool { return len(r.open()) == 1 })
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	r.until("the pause", func() bool { return r.logged("paused") > 0 })
+	for i := range 3 {
+		for range 5 {
+			w.line()
+		}
+		<-time.After(1200 * time.Millisecond) // more than a scan
+		w.rotate(fmt.Sprint(i))
+	}
+	w.line()
+	<-time.After(1200 * time.Millisecond)
+	r.kill()
+	r.start()
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	r.until("the rest", func() bool { return len(r.open()) >= l.total() })
+	r.stop()
+	l.check(t, r.open())
+}

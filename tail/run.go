@@ -24,10 +24,10 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 		t.clock(time.Now())
 		t.blocked = c != nil
 		t.turn()
+		t.found() // before anything is taken of them: it may lie in the channel for long
 		if c == nil {
 			c = t.next()
 		}
-		t.found()
 		t.publish()
 		if c == nil && t.o.Once {
 			return nil
