@@ -1,0 +1,225 @@
+package tail_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// Truncated and filled beyond the old offset between two looks.
+func TestH03_RefilledBeyondOffset(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", numbered("old", 0, 50))
+	b.step(0)
+	b.lines = nil
+	fresh := numbered("new", 0, 90)
+	b.do(os.WriteFile(b.path("a.log"), []byte(fresh), 0o644))
+	b.step(second)
+	b.want(lines(fresh)...)
+	if n := b.tail.Stats().Rewritten; n != 1 {
+		t.Errorf("rewritten: got %d, want 1", n)
+	}
+}
+
+// Truncated and filled to exactly the old size.
+func TestH04_RegrownToOldSize(t *testing.T) {
+	for _, n := range []int{1, 50} {
+		b := newBench(t)
+		b.write("a.log", numbered("old", 0, n))
+		b.step(0)
+		b.lines = nil
+		fresh := numbered("new", 0, n)
+		b.do(os.WriteFile(b.path("a.log"), []byte(fresh), 0o644))
+		b.step(second)
+		b.want(lines(fresh)...)
+	}
+}
+
+func TestH05_Truncated(t *testing.T) {
+	for _, to := range []int64{0, 30} {
+		b := newBench(t)
+		b.write("a.log", numbered("old", 0, 50))
+		b.step(0)
+		b.lines = nil
+		b.truncate("a.log", to)
+		b.step(second)
+		b.lines = nil
+		b.write("a.log", "\nnew\n")
+		b.step(second)
+		if got := b.lines[len(b.lines)-1]; got != "new" {
+			t.Errorf("truncated to %d: got %q, want new", to, got)
+		}
+		if n := b.tail.Stats().Truncated; n != 1 {
+			t.Errorf("truncated: got %d, want 1", n)
+		}
+	}
+}
+
+// What was known of a truncated file and not read is one loss event.
+func TestH05_TruncatedUnread(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.write("a.log", "unfinished")
+	b.step(second)
+	b.want("one")
+	b.truncate("a.log", 0)
+	b.write("a.log", "two\n")
+	b.step(second)
+	b.want("two")
+	b.step(6 * second)
+	b.wantLosses("a.log 4-14 truncated unread")
+	if n := b.tail.Stats().LostBytes; n != 10 {
+		t.Errorf("lost bytes: got %d, want 10", n)
+	}
+	b.start()
+	b.step(0)
+	b.step(6 * second)
+	b.want()
+	b.wantLosses()
+	if n := b.pos.Len(); n != 1 {
+		t.Errorf("positions: got %d, want 1", n)
+	}
+	// Stopped before the old position is done with.
+	b.truncate("a.log", 0)
+	b.write("a.log", "3\n")
+	b.step(second)
+	b.start()
+	b.step(0)
+	b.step(6 * second)
+	b.want("3")
+	b.wantLosses()
+	if n := b.pos.Len(); n != 1 {
+		t.Errorf("positions: got %d, want 1", n)
+	}
+}
+
+// Truncated behind the offset: the loss is told once, not again at each start.
+func TestH05_TruncatedBehindOffset(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.write("a.log", "unfinished")
+	b.step(second)
+	b.truncate("a.log", 6)
+	b.step(second)
+	b.wantLosses("a.log 6-14 truncated unread")
+	for range 2 {
+		b.start()
+		b.step(0)
+		b.step(6 * second)
+		b.wantLosses()
+	}
+	b.write("a.log", "\n")
+	b.step(second)
+	b.want("one", "un")
+}
+
+func TestH06_TruncatedWhileDown(t *testing.T) {
+	for _, fresh := range []string{"x\n", numbered("new", 0, 99)} {
+		b := newBench(t)
+		b.write("a.log", numbered("old", 0, 50))
+		b.step(0)
+		b.lines = nil
+		b.stop()
+		b.do(os.WriteFile(b.path("a.log"), []byte(fresh), 0o644))
+		b.step(0)
+		b.want(lines(fresh)...)
+		if s := b.tail.Stats(); s.Truncated+s.Rewritten != 1 {
+			t.Errorf("truncated %d, rewritten %d, want one in all", s.Truncated, s.Rewritten)
+		}
+	}
+}
+
+// Lines written between the last look and the truncation of copytruncate are
+// read from the copy, whether the patterns match its name or not, and the copy
+// is not read twice.
+func TestH07_CopyTruncate(t *testing.T) {
+	for _, tt := range []struct {
+		copy string
+		down bool
+	}{{"a.log.1", false}, {"a.1.log", false}, {"a.log.1", true}, {"a.1.log", true}} {
+		t.Run(fmt.Sprintf("%s down=%t", tt.copy, tt.down), func(t *testing.T) {
+			b := newBench(t)
+			b.write("a.log", numbered("a", 0, 60))
+			b.step(0)
+			b.write("a.log", numbered("a", 60, 70))
+			if tt.down {
+				b.stop()
+			}
+			b.copy("a.log", tt.copy)
+			b.truncate("a.log", 0)
+			b.write("a.log", "fresh\n")
+			for range 10 {
+				b.step(second)
+			}
+			b.wantSet(append(lines(numbered("a", 0, 70)), "fresh")...)
+			b.step(40 * second)
+			b.start()
+			b.step(0)
+			b.step(6 * second)
+			b.want()
+			b.wantLosses()
+		})
+	}
+}
+
+// The copy is there, and grows, before the original is truncated.
+func TestH07_CopySeenFirst(t *testing.T) {
+	b := newBench(t)
+	all := numbered("a", 0, 200)
+	b.write("a.log", all)
+	b.step(0)
+	b.want(lines(all)...)
+	b.write("a.1.log", all[:3000])
+	b.step(second)
+	b.want()
+	b.write("a.1.log", all[3000:])
+	b.step(4 * second)
+	b.want()
+	b.truncate("a.log", 0)
+	b.write("a.log", "fresh\n")
+	b.step(second)
+	b.step(second)
+	b.step(second)
+	b.want("fresh")
+	b.write("a.1.log", "later\n")
+	b.step(second)
+	b.want("later")
+}
+
+// A backup whose original is not truncated is a file of its own.
+func TestH07_BackupIsRead(t *testing.T) {
+	b := newBench(t)
+	all := numbered("a", 0, 100)
+	b.write("a.log", all)
+	b.step(0)
+	b.want(lines(all)...)
+	b.copy("a.log", "backup.log")
+	b.step(second)
+	b.want()
+	b.step(6 * second)
+	b.want(lines(all)...)
+}
+
+// Written anew in place, by the ways of editors and sed.
+func TestH18_Rewritten(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\ntwo\nthree\n")
+	b.step(0)
+	b.lines = nil
+	b.write("tmp", "ONE\ntwo\nthree\n")
+	b.rename("tmp", "a.log") // sed -i
+	b.step(second)
+	b.want("ONE", "two", "three")
+	b.do(os.WriteFile(b.path("a.log"), []byte("one\nTWO\nthree\nfour\n"), 0o644))
+	b.step(second)
+	b.want("one", "TWO", "three", "four")
+	f, err := os.OpenFile(b.path("a.log"), os.O_WRONLY, 0)
+	b.do(err)
+	_, err = f.WriteAt([]byte("1ne"), 0)
+	b.do(err)
+	b.do(f.Close())
+	b.step(second)
+	b.want("1ne", "TWO", "three", "four")
+}
