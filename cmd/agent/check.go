@@ -19,6 +19,7 @@ import (
 
 	"sealtail/conf"
 	"sealtail/cred"
+	"sealtail/internal/cloud"
 	"sealtail/internal/command"
 	"sealtail/record"
 	"sealtail/seal/keyring"
@@ -97,7 +98,7 @@ func (c *checking) key(ctx context.Context, name string) {
 	}
 	c.keys[name] = fmt.Sprintf("CMK %s at %s", k.KeyID, k.Endpoint)
 	c.access(ctx, "key."+name+".credentials", k.Credentials)
-	if _, err := openAliKMS(k); err != nil && !isCredentials(err) {
+	if _, err := cloud.KMS(k); err != nil && !isCredentials(err) {
 		c.fault("key."+name, err.Error(), "")
 	}
 }
@@ -144,9 +145,9 @@ var checkContext = []byte{0, 0}
 // access wants an access key. In the environment, or where systemd puts one, it
 // may be there for the service alone.
 func (c *checking) access(ctx context.Context, at string, o conf.Credentials) {
-	k, err := openCredentials(o)
+	k, err := cloud.Credentials(o)
 	if err == nil {
-		_, err = k.source.Get(ctx)
+		_, _, _, err = k.Get(ctx)
 	}
 	switch {
 	case err == nil:

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"go.uber.org/zap"
 
 	"sealtail/conf"
-	"sealtail/cred"
+	"sealtail/internal/cloud"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
 	"sealtail/seal/keyring"
@@ -18,49 +17,11 @@ import (
 	"sealtail/sink/sls"
 )
 
-// An accessKey fits a source of credentials to those who sign with it.
-type accessKey struct{ source *cred.Source }
-
-func openCredentials(c conf.Credentials) (accessKey, error) {
-	switch c.Type {
-	case "env":
-		return accessKey{cred.New(cred.Environment{})}, nil
-	case "systemd":
-		files, err := cred.Systemd(c.AccessKeyIDName, c.AccessKeySecretName, c.SecurityTokenName)
-		return accessKey{cred.New(files)}, err
-	}
-	return accessKey{cred.New(cred.Files{
-		AccessKeyID: c.AccessKeyIDFile, AccessKeySecret: c.AccessKeySecretFile, SecurityToken: c.SecurityTokenFile,
-	})}, nil
-}
-
-// Get is for alikms.
-func (k accessKey) Get(ctx context.Context) (id, secret, token string, err error) {
-	return reveal(k.source.Get(ctx))
-}
-
-// Refresh is for alikms.
-func (k accessKey) Refresh(ctx context.Context) (id, secret, token string, err error) {
-	return reveal(k.source.Refresh(ctx))
-}
-
-// AccessKey is for sls.
-func (k accessKey) AccessKey(ctx context.Context, fresh bool) (id, secret, token string, err error) {
-	if fresh {
-		return k.Refresh(ctx)
-	}
-	return k.Get(ctx)
-}
-
-func reveal(c cred.Credentials, err error) (id, secret, token string, _ error) {
-	return c.AccessKeyID, c.AccessKeySecret.Reveal(), c.SecurityToken.Reveal(), err
-}
-
 // openKMS returns what wraps a key's data keys. What is wrong with a keyring's
 // file or a CMK now may be mended while the agent waits: it is no error.
 func openKMS(k conf.Key, log *zap.Logger) (seal.KMS, error) {
 	if k.Provider == "alikms" {
-		return openAliKMS(k)
+		return cloud.KMS(k)
 	}
 	ring := keyring.Open(k.File)
 	if err := ring.SelfTest(); err != nil {
@@ -70,18 +31,6 @@ func openKMS(k conf.Key, log *zap.Logger) (seal.KMS, error) {
 		log.Warn("the keyring can open what it seals: whoever takes over this host can read what it shipped", zap.String("file", k.File))
 	}
 	return ring, nil
-}
-
-// openAliKMS calls nobody. allow are the CMKs that may be asked to decrypt.
-func openAliKMS(k conf.Key, allow ...string) (*alikms.Client, error) {
-	access, err := openCredentials(k.Credentials)
-	if err != nil {
-		return nil, err
-	}
-	return alikms.New(alikms.Options{
-		Endpoint: k.Endpoint, KeyID: k.KeyID, Allow: allow, Credentials: access, Timeout: k.CallTimeout,
-		CAFile: k.Route.CAFile, Proxy: k.Route.Proxy, DialAddress: k.Route.DialAddress,
-	})
 }
 
 // A describer tells what a CMK is.
@@ -123,20 +72,7 @@ func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 
 // openSLS opens no connection.
 func openSLS(s conf.Sink) (*sls.Client, error) {
-	access, err := openCredentials(s.Credentials)
-	if err != nil {
-		return nil, err
-	}
-	var ca []byte
-	if s.Route.CAFile != "" {
-		if ca, err = os.ReadFile(s.Route.CAFile); err != nil {
-			return nil, fmt.Errorf("read CA: %w", err)
-		}
-	}
-	return sls.New(sls.Options{
-		Endpoint: s.Endpoint, Region: s.Region, Project: s.Project, Logstore: s.Logstore, Credentials: access,
-		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CA: ca, UserAgent: "sealtail/" + version(),
-	})
+	return cloud.Logstore(s, "sealtail/"+version())
 }
 
 func encryptionOf(s conf.Sink) sls.Encryption {
@@ -178,7 +114,7 @@ func logstoreKeyState(cfg *conf.Config, s conf.Stream) func(ctx context.Context)
 		return nil
 	}
 	return func(ctx context.Context) (string, error) {
-		client, err := openAliKMS(k)
+		client, err := cloud.KMS(k)
 		if err != nil {
 			return "", err
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"sealtail/cred"
+	"sealtail/internal/cloud"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
 )
@@ -31,7 +32,7 @@ func (c *checking) online(ctx context.Context) (text string) {
 // cmk wants a CMK that makes data keys, and does not open them.
 func (c *checking) cmk(ctx context.Context, name string) string {
 	at, k := "key."+name, c.cfg.Keys[name]
-	client, err := openAliKMS(k)
+	client, err := cloud.KMS(k)
 	if err != nil {
 		c.fault(at, err.Error(), "")
 		return ""
@@ -81,7 +82,7 @@ func (c *checking) headerOf(key string) ([]byte, error) {
 // opens tries to have a data key opened, which has to be denied.
 func (c *checking) opens(ctx context.Context, name string, r seal.Recipient, header []byte) string {
 	at := "key." + name + ".credentials"
-	client, err := openAliKMS(c.cfg.Keys[name], string(r.KeyID))
+	client, err := cloud.KMS(c.cfg.Keys[name], string(r.KeyID))
 	if err == nil {
 		var plain []byte
 		plain, err = client.Unwrap(ctx, r, header)
@@ -205,7 +206,7 @@ func (c *checking) logstoreCMK(ctx context.Context, name string) {
 		if st.Sink != name || cmk == "" || k.Provider != "alikms" {
 			continue
 		}
-		client, err := openAliKMS(k)
+		client, err := cloud.KMS(k)
 		if err != nil {
 			return
 		}
