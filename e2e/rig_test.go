@@ -31,7 +31,9 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(bin)
-		for name, pkg := range map[string]string{"sealtail": "./cmd/agent", "sealtail-reader": "./cmd/reader"} {
+		for name, pkg := range map[string]string{
+			"sealtail": "./cmd/agent", "sealtail-reader": "./cmd/reader", "sealtail-emulator": "./cmd/emulator",
+		} {
 			build := exec.Command("go", "build", "-o", filepath.Join(bin, name), pkg)
 			build.Dir = ".."
 			if out, err := build.CombinedOutput(); err != nil {
@@ -65,10 +67,8 @@ type rig struct {
 	log    string // file of the agent's own log
 }
 
-// newRig writes the keyrings and a config of one stream, "app", over
-// logs/include. Lines of stream are added to its table, lines of key to the
-// key's.
-func newRig(t testing.TB, suite, include, stream, key string) *rig {
+// bareRig returns a rig without a config.
+func bareRig(t testing.TB, suite string) *rig {
 	t.Helper()
 	if err := lookAtSources(); err != nil {
 		t.Fatal(err)
@@ -78,6 +78,23 @@ func newRig(t testing.TB, suite, include, stream, key string) *rig {
 	if err := os.Mkdir(r.path("logs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		r.kill()
+		if t.Failed() {
+			if b, err := os.ReadFile(r.log); err == nil {
+				t.Logf("the agent's log:\n%s", b[max(0, len(b)-4000):])
+			}
+		}
+	})
+	return r
+}
+
+// newRig writes the keyrings and a config of one stream, "app", over
+// logs/include. Lines of stream are added to its table, lines of key to the
+// key's.
+func newRig(t testing.TB, suite, include, stream, key string) *rig {
+	t.Helper()
+	r := bareRig(t, suite)
 	r.run("sealtail", "keyring", "new", "-f", r.path("offline.json"), "--kind", "hpke-mlkem768-x25519")
 	r.run("sealtail", "keyring", "export-public", "-f", r.path("offline.json"), "--out", r.path("public.json"))
 	r.write("sealtail.toml", fmt.Sprintf(`
@@ -104,14 +121,6 @@ sink = "archive"
 %s
 `, r.path("state"), r.path("public.json"), key, r.path("sealed"), r.path("logs", include), suite, stream))
 	r.signers()
-	t.Cleanup(func() {
-		r.kill()
-		if t.Failed() {
-			if b, err := os.ReadFile(r.log); err == nil {
-				t.Logf("the agent's log:\n%s", b[max(0, len(b)-4000):])
-			}
-		}
-	})
 	return r
 }
 
