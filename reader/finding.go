@@ -41,7 +41,7 @@ const (
 	Rollback      Kind = "rollback"       // a remembered head is no longer reachable
 	Foreign       Kind = "foreign"        // sealed for another destination than where it was found
 	Damaged       Kind = "damaged"        // bytes that are no envelope, or not one that opens
-	Mismatch      Kind = "mismatch"       // records disagree with their signed header; by Open alone
+	Mismatch      Kind = "mismatch"       // records, which Open alone sees, or the log that carries them disagree with their signed header
 )
 
 // Exit codes, by what they mean.

@@ -161,7 +161,7 @@ func content(e *seal.Envelope, dek []byte) ([]record.Group, error) {
 
 // groups yields the records of one envelope.
 func (o *opener) groups(n *node, at spot, groups []record.Group) error {
-	outside := false
+	outside, renamed := false, false
 	for i := range groups {
 		g := &groups[i]
 		records, events, err := g.Records()
@@ -171,6 +171,10 @@ func (o *opener) groups(n *node, at spot, groups []record.Group) error {
 		}
 		base := describe(g)
 		base.StreamID, base.Epoch, base.Seq = o.s.id, n.epoch, n.seq
+		if n.topic != nil && n.differs == nil && base.Stream != "" && base.Stream != *n.topic && !renamed {
+			renamed = true
+			o.find(Mismatch, n, at, "it is of stream %q, the topic of its log is %q", base.Stream, *n.topic)
+		}
 		for _, e := range events {
 			outside = outside || !n.holds(e.Time.UnixNano())
 			rec := base

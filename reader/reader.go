@@ -4,8 +4,8 @@
 //	                          │
 //	                          └──Open──▶ records, in the order of their chain
 //
-// [Reader.Add] reads an input from end to end, verifies every signature and
-// keeps of each envelope some 300 bytes: its place in the chain, its place in
+// [Reader.Add] reads an input from end to end, or [Reader.AddLogs] log by log,
+// verifies every signature and keeps of each envelope some 300 bytes: its place in the chain, its place in
 // the input, its digest. Inputs may come in any order, overlap and repeat one
 // another. [Reader.Verify] then walks the chain of each stream. [Reader.Open]
 // reads the envelopes again, one at a time in chain order, and yields their
@@ -80,6 +80,7 @@ type Reader struct {
 	faults  []*fault // in the order of reading
 	pool    pool
 	foreign map[string]bool // by destinations; see isForeign
+	topics  map[string]*string
 }
 
 // A stream is the index of one chain.
@@ -101,6 +102,11 @@ type node struct {
 	foreign              bool
 	copies               []spot // whole envelopes
 	stubs                []spot
+
+	// Of logs that carry it:
+	topic   *string     // of the first that says nothing wrong; nil: it came by none
+	differs *difference // the first; nil: none
+	why     string      // of a stub: why it is one
 }
 
 // A spot is where one copy lies.
@@ -119,6 +125,7 @@ type fault struct {
 	why    string
 	claims *claim // of a forged envelope; else nil
 	hole   *claim // what it stands in the place of, as far as Verify found out
+	log    bool   // it is a log: what lies before and behind it says nothing
 }
 
 // A claim is a place in a chain.
@@ -140,6 +147,7 @@ func New(o Options) *Reader {
 		streams: make(map[[16]byte]*stream),
 		pool:    pool{},
 		foreign: make(map[string]bool),
+		topics:  make(map[string]*string),
 	}
 }
 
@@ -161,27 +169,30 @@ func (r *Reader) Add(src Source, in io.Reader) error {
 	return nil
 }
 
-func (r *Reader) index(it Item, at spot) {
+// index keeps an item; it returns its node if it has one.
+func (r *Reader) index(it Item, at spot) (n *node) {
 	switch {
 	case it.Fault != Sound:
 		r.fault(it, at)
 	case it.Envelope != nil:
 		e := it.Envelope
 		at.section = r.pool.add(e.DEKID, e.Recipients, fromEnvelope)
-		n := r.node(&e.Header, e.Digest())
+		n = r.node(&e.Header, e.Digest())
 		n.copies = append(n.copies, at)
 		n.foreign = n.foreign || r.isForeign(&e.Header, at)
 	case it.Stub != nil:
-		n := r.node(&it.Stub.Header, it.Stub.Digest())
+		n = r.node(&it.Stub.Header, it.Stub.Digest())
 		n.stubs = append(n.stubs, at)
+		n.foreign = n.foreign || r.isForeign(&it.Stub.Header, at)
 	default:
 		for _, k := range it.Keys {
 			r.pool.add(k.DEKID, k.Recipients, fromKeyFile)
 		}
 	}
+	return n
 }
 
-func (r *Reader) fault(it Item, at spot) {
+func (r *Reader) fault(it Item, at spot) *fault {
 	f := &fault{spot: at, kind: Kind(it.Fault), why: it.Why}
 	var h *seal.Header
 	if it.Envelope != nil {
@@ -193,6 +204,7 @@ func (r *Reader) fault(it Item, at spot) {
 		f.claims = &claim{h.StreamID, Span{Epoch: h.Epoch, From: h.Seq, To: h.Seq}}
 	}
 	r.faults = append(r.faults, f)
+	return f
 }
 
 // node returns the node with the digest, made from h where it is new.

@@ -82,7 +82,14 @@ func (w *walk) one(g *group) {
 	}
 	for _, n := range g.nodes {
 		if len(n.copies) == 0 {
-			w.find(Finding{Kind: Parked, Span: n.span(), Places: w.places(n), Detail: "only a stub is here: the store could not accept the envelope, its agent keeps it"})
+			f := Finding{Kind: Parked, Span: n.span(), Places: w.places(n), Detail: "only a stub is here: the store could not accept the envelope, its agent keeps it"}
+			if n.why != "" {
+				f.Detail += "; " + n.why
+			}
+			w.find(f)
+		}
+		if d := n.differs; d != nil {
+			w.find(Finding{Kind: Mismatch, Span: n.span(), Places: []Place{w.r.place(d.at)}, Detail: d.text})
 		}
 		if spots := n.spots(); len(spots) > 1 {
 			f := Finding{Kind: Duplicate, Span: n.span(), Count: len(spots) - 1, Detail: "sent again"}
@@ -266,7 +273,7 @@ func (w *walk) explained(p, g *group, span Span) bool {
 	i, _ := slices.BinarySearchFunc(w.r.faults, from, func(f *fault, pos int64) int { return cmp.Compare(f.pos, pos) })
 	for ; i < len(w.r.faults) && w.r.faults[i].pos < to; i++ {
 		f := w.r.faults[i]
-		if f.kind != Torn && f.hole == nil && (f.claims == nil || w.r.streams[f.claims.stream] == nil || f.claims.stream == w.s.id) {
+		if f.kind != Torn && !f.log && f.hole == nil && (f.claims == nil || w.r.streams[f.claims.stream] == nil || f.claims.stream == w.s.id) {
 			f.hole = &claim{w.s.id, span}
 			return true
 		}
