@@ -281,3 +281,46 @@ func TestRotatedAndKilledInAPause(t *testing.T) {
 	r.stop()
 	l.check(t, r.open())
 }
+
+// What only a deleted file held when the agent ends in a pause is lost, and
+// told to the byte.
+func TestDeletedInAPause(t *testing.T) {
+	for _, end := range []string{"stop", "kill"} {
+		t.Run(end, func(t *testing.T) {
+			r := newRig(t, "aes-256-gcm", "*.log", quickStream+"\n", quickKey)
+			taken, born := r.path("logs", "taken.log"), r.path("logs", "born.log")
+			appendTo(t, taken, "first\n")
+			r.start()
+			r.until("the first line", func() bool { return len(r.open()) == 1 })
+			r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+			r.until("the pause", func() bool { return r.logged("paused") > 0 })
+			appendTo(t, taken, "second\n")
+			appendTo(t, born, "only\n")
+			<-time.After(1500 * time.Millisecond) // more than a scan
+			for _, name := range []string{taken, born} {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			<-time.After(1500 * time.Millisecond)
+			if end == "stop" {
+				r.stop()
+			} else {
+				r.kill()
+			}
+			r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+			r.start()
+			var out string
+			r.until("both losses", func() bool {
+				out = r.run("sealtail-reader", "open", "--format", "json", "--events", "--dir", r.path("sealed"), "--keyring", r.path("offline.json"))
+				return strings.Count(out, `"event":"loss"`) == 2
+			})
+			for _, want := range []string{`"from":"6"`, `"to":"13"`, `"from":"0"`, `"to":"5"`} {
+				if !strings.Contains(out, want) {
+					t.Errorf("the losses do not say %s:\n%s", want, out)
+				}
+			}
+			r.stop()
+		})
+	}
+}

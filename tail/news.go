@@ -20,8 +20,9 @@ type loss struct {
 }
 
 // tell has the position sent with the next news. However often it changes
-// until then, it is sent once. As long as nothing was taken of the file it is
-// also told past the channel, which may be blocked for long.
+// until then, it is sent once. As long as nothing was taken of the file, and
+// once it has no name, it is also told past the channel, which may be blocked
+// for long.
 func (t *Tailer) tell(f *file) {
 	f.dirty = true
 	if !f.listed {
@@ -31,15 +32,20 @@ func (t *Tailer) tell(f *file) {
 	t.find(f)
 }
 
-// find has the position told to [Options.Found] if nothing was taken of it.
+// find has the position told to [Options.Found] if a restart could lose the
+// file without a trace.
 func (t *Tailer) find(f *file) {
-	if t.o.Found != nil && !f.fresh && f.pos.Offset == 0 {
+	if t.o.Found != nil && !f.fresh && f.untraced() {
 		f.fresh = true
 		t.fresh = append(t.fresh, f)
 	}
 }
 
-// found tells the positions of files that nothing was taken of.
+// untraced reports whether what was sent of the file does not show how much of
+// it there is to lose.
+func (f *file) untraced() bool { return f.pos.Offset == 0 || f.name.unlinked }
+
+// found tells the positions of untraced files.
 func (t *Tailer) found() {
 	if len(t.fresh) == 0 {
 		return
@@ -47,10 +53,13 @@ func (t *Tailer) found() {
 	ps := make([]record.Position, 0, len(t.fresh))
 	for _, f := range t.fresh {
 		f.fresh = false
-		if f.pos.Offset > 0 || f.pos.Forget || f.pos.Closed != 0 {
+		if !f.untraced() || f.pos.Forget || f.pos.Closed != 0 {
 			continue
 		}
-		ps = append(ps, t.still(f))
+		p := t.still(f)
+		p.Offset, p.From, p.Marker, p.Sources = 0, 0, record.Print{}, nil
+		p.Deleted = f.name.unlinked
+		ps = append(ps, p)
 		f.foundSize = f.look.size
 		if !f.told {
 			f.told, f.dirty = true, len(f.lost) > 0
@@ -63,12 +72,22 @@ func (t *Tailer) found() {
 	}
 }
 
-// grown has the size of a file that nothing was taken of told again once it
-// doubled, so that not much is missing of it should it be lost.
+// grown has the size of an untraced file told again once it doubled, so that
+// not much is missing of it should it be lost.
 func (t *Tailer) grown(f *file) {
-	if f.pos.Offset == 0 && f.told && f.look.size > 2*f.foundSize {
+	if f.told && f.look.size > 2*f.foundSize {
 		t.find(f)
 	}
+}
+
+// lastNews tells what files without a name have now: they end with this process.
+func (t *Tailer) lastNews() {
+	for _, f := range t.files {
+		if f.name.unlinked {
+			t.find(f)
+		}
+	}
+	t.found()
 }
 
 // lose has it told that bytes are lost, and the position with it, so that they

@@ -48,6 +48,7 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 			if c != nil {
 				c.Release()
 			}
+			t.lastNews()
 			return nil
 		}
 	}

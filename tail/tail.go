@@ -91,13 +91,14 @@ type Options struct {
 	Positions []record.Position // where reading goes on, and holes; all other files begin at 0
 	Key       []byte            // of the fingerprints
 
-	// Found, if set, is told the positions of files that nothing was taken of
-	// (Offset 0): when they are identified, and again when they were renamed
-	// or have grown. It is called by the goroutine of Run, also while nobody
-	// takes chunks, and must not block; it may keep the slice. The positions
-	// are to be committed at once, so that a file that is rotated away unread
-	// is found at the next start, but for those whose ID is committed with a
-	// larger Offset.
+	// Found, if set, is told the positions of files that a restart could lose
+	// without a trace: those that nothing was taken of, when they are
+	// identified, and again when they were renamed or have grown; and those
+	// without a name, when they lose it, have grown, and when Run ends. It is
+	// called by the goroutine of Run, also while nobody takes chunks, and must
+	// not block; it may keep the slice. What is told is to be committed at
+	// once. Offset is always 0: of a file that more is committed of, only
+	// path, size and Deleted are news.
 	Found func([]record.Position)
 
 	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB

@@ -61,25 +61,28 @@ func (c *committer) Append(ctx context.Context, env []byte, moved []record.Posit
 }
 
 // found commits what the tailer knows of files past the pipeline, which may be
-// waiting for a key for hours: a restart meanwhile must know them. How far a
-// file is taken is the pipeline's to say; found never moves that.
+// waiting for a key for hours: a restart meanwhile must know them, and how much
+// of them there is to lose. How far a file is taken is the pipeline's to say;
+// found never moves that.
 func (c *committer) found(ctx context.Context, files []record.Position) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var news []record.Position
-	for _, p := range files {
-		known, ok := c.state.positions.Get(p.ID)
-		if ok && known.Offset > 0 {
-			known.From = known.Offset
-			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
-			p = known
-		}
-		news = append(news, p)
-	}
-	if len(news) == 0 {
+	if len(files) == 0 {
 		return nil
 	}
-	return c.spool.Append(ctx, nil, c.state.advance(nil, news), c.state.Snapshot)
+	for i, p := range files {
+		known, ok := c.state.positions.Get(p.ID)
+		if !ok {
+			known = p
+		}
+		known.From = known.Offset
+		known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
+		if known.Offset == 0 {
+			known.Head = p.Head
+		}
+		files[i] = known
+	}
+	return c.spool.Append(ctx, nil, c.state.advance(nil, files), c.state.Snapshot)
 }
 
 // discoveries are what the tailer found and nobody committed yet.
