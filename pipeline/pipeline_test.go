@@ -32,11 +32,10 @@ type sealed struct {
 
 // sealer keeps what it seals; gate, if set, holds each Seal.
 type sealer struct {
-	t     *testing.T
-	max   int
-	gate  func(ctx context.Context) (pipeline.Wait, error)
-	kept  []sealed
-	delay time.Duration
+	t    *testing.T
+	max  int
+	gate func(ctx context.Context) (pipeline.Wait, error)
+	kept []sealed
 }
 
 func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, pipeline.Wait, error) {

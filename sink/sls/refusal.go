@@ -110,4 +110,3 @@ func (s *Store) alone(it *item, e *Error) error {
 	delete(s.refusals, at)
 	return &sink.RejectedError{Why: e.Code, Err: e}
 }
-
