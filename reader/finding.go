@@ -1,12 +1,15 @@
 package reader
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
-
-	"sealtail/seal"
 )
+
+// ErrSuite is why an envelope was not opened whose suite is not among
+// [Options.Suites].
+var ErrSuite = errors.New("not among the suites allowed")
 
 // A Kind is the name of a finding.
 type Kind string
@@ -101,7 +104,7 @@ type Finding struct {
 	Places []Place // where to look; the first maxPlaces
 	Detail string
 
-	Suite seal.Suite // of Unopened: that is not among those allowed; 0 = there is another reason
+	Err error // of Unopened: ErrSuite, or what became of its data key
 }
 
 // maxPlaces bounds the places kept of one finding.

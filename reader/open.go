@@ -83,10 +83,7 @@ func (o *opener) node(ctx context.Context, n *node) error {
 	var why error
 	at := n.copies[0]
 	if allowed := o.r.o.Suites; allowed != nil && !slices.Contains(allowed, n.suite) {
-		add(&o.s.report.Findings, Finding{
-			Kind: Unopened, Stream: o.s.id, Span: n.span(), Suite: n.suite,
-			Places: []Place{o.r.place(at)}, Detail: fmt.Sprintf("%s is not among the suites allowed", n.suite),
-		})
+		o.unopened(n, at, fmt.Sprintf("%s is not among the suites allowed", n.suite), ErrSuite)
 		return nil
 	}
 	for _, c := range n.copies {
@@ -113,11 +110,19 @@ func (o *opener) node(ctx context.Context, n *node) error {
 		}
 		return o.groups(n, c, groups)
 	}
-	if notMine(why) {
-		why = errors.New("no key at hand unwraps its data key")
+	detail := "no key at hand unwraps its data key"
+	if !notMine(why) {
+		detail = why.Error()
 	}
-	o.find(Unopened, n, at, "%v", why)
+	o.unopened(n, at, detail, why)
 	return nil
+}
+
+func (o *opener) unopened(n *node, at spot, detail string, why error) {
+	add(&o.s.report.Findings, Finding{
+		Kind: Unopened, Stream: o.s.id, Span: n.span(),
+		Places: []Place{o.r.place(at)}, Detail: detail, Err: why,
+	})
 }
 
 // outOfReach reports whether a key service did not answer, rather than that

@@ -23,7 +23,7 @@
 //
 // Errors are of reading inputs, of a [State] that does not parse
 // ([ErrState]), or the caller's own; whatever is wrong with sealed bytes is a
-// finding.
+// finding, in which an error such as [ErrSuite] may tell more.
 package reader
 
 import (

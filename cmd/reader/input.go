@@ -22,9 +22,11 @@ import (
 // inputs are what a command reads.
 type inputs struct {
 	dirs, spools, files []string
+	logstores
 }
 
 func (in *inputs) flags(fs *flag.FlagSet) {
+	in.logstores.flags(fs)
 	fs.Func("dir", "`DIR` of files *.se1", to(&in.dirs))
 	fs.Func("spool", "`DIR` of a spool", to(&in.spools))
 }
@@ -52,32 +54,42 @@ func (in *inputs) set(verb string, files []string) error {
 	switch {
 	case stdin > 1:
 		return command.Usage("%s: standard input can be read once", verb)
-	case len(in.dirs)+len(in.spools)+len(in.files) == 0:
-		return command.Usage("%s: which input? give --dir DIR, --spool DIR, a FILE or -", verb)
+	case len(in.dirs)+len(in.spools)+len(in.files) == 0 && in.config == "":
+		return command.Usage("%s: which input? give -c FILE, --dir DIR, --spool DIR, a FILE or -", verb)
 	}
-	return nil
+	return in.load(verb)
 }
 
 // nothing is the error of finding no envelope.
 func (in *inputs) nothing(what string) error {
+	hint := "is the archive mounted, and the path right?"
 	names := slices.Concat(in.dirs, in.spools, in.files)
 	if i := slices.Index(names, "-"); i >= 0 {
 		names[i] = "standard input"
 	}
-	return command.Hinted(fmt.Errorf("%s: no envelope in %s", what, strings.Join(names, ", ")),
-		"is the archive mounted, and the path right?")
+	if in.cfg != nil {
+		for _, name := range in.cfg.Reader.Sinks {
+			names = append(names, logstoreName(in.cfg.Sinks[name]))
+		}
+		hint = "are the project, the Logstore and the times right?"
+	}
+	return command.Hinted(fmt.Errorf("%s: no envelope in %s", what, strings.Join(names, ", ")), hint)
 }
 
-// An input is one source with its content.
+// An input is one source with its content: of a Logstore its logs.
 type input struct {
 	reader.Source
-	in io.Reader
+	in   io.Reader
+	logs func(yield func(*reader.Log) error) error
 }
 
 // each hands every input to yield. Where they are to be read again, those that
 // can be read just once are copied to a temporary file without a name: sealed,
 // as they are.
 func (in *inputs) each(ctx context.Context, stdin io.Reader, again bool, yield func(input) error) error {
+	if err := in.logstores.each(ctx, again, yield); err != nil {
+		return err
+	}
 	yield = interruptible(ctx, yield)
 	for _, dir := range in.dirs {
 		names, err := sealedFiles(dir)
@@ -185,7 +197,7 @@ func eachFile(names []string, yield func(input) error) error {
 		if err != nil {
 			return err
 		}
-		err = yield(input{reader.Source{Name: name, Open: open}, f})
+		err = yield(input{Source: reader.Source{Name: name, Open: open}, in: f})
 		f.Close() // it was only read
 		if err != nil {
 			return err
@@ -252,16 +264,12 @@ func eachOnce(name string, again bool, yield func(input) error, write func(io.Wr
 	if !again {
 		r, w := io.Pipe()
 		go func() { w.CloseWithError(write(w)) }() // ends with the reading end
-		err := yield(input{reader.Source{Name: name}, r})
+		err := yield(input{Source: reader.Source{Name: name}, in: r})
 		r.CloseWithError(io.ErrClosedPipe)
 		return err
 	}
-	f, err := os.CreateTemp("", "sealtail-reader-")
+	f, err := tempFile()
 	if err != nil {
-		return err
-	}
-	// The file lives as long as it is open, which is as long as the program runs.
-	if err := os.Remove(f.Name()); err != nil {
 		return err
 	}
 	if err := write(f); err != nil {
@@ -271,7 +279,17 @@ func eachOnce(name string, again bool, yield func(input) error, write func(io.Wr
 		return err
 	}
 	open := func() (reader.File, error) { return unclosed{f}, nil }
-	return yield(input{reader.Source{Name: name, Open: open}, f})
+	return yield(input{Source: reader.Source{Name: name, Open: open}, in: f})
+}
+
+// tempFile makes a file without a name. It lives as long as it is open, which
+// is as long as the program runs.
+func tempFile() (*os.File, error) {
+	f, err := os.CreateTemp("", "sealtail-reader-")
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
 }
 
 // unclosed is a file that stays open.

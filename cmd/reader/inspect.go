@@ -32,11 +32,22 @@ func inspectCommand(ctx context.Context, args []string, s std) (int, error) {
 	w := bufio.NewWriter(s.out)
 	code := command.ExitDone
 	err = in.each(ctx, s.in, false, func(i input) error {
+		if i.logs != nil {
+			return i.logs(func(l *reader.Log) error {
+				it, differs := l.Item()
+				if differs != "" {
+					code = max(code, reader.Mismatch.ExitCode())
+				}
+				code = max(code, faultCode(it))
+				inspect(w, i.Name, it)
+				inspectLog(w, l, differs)
+				return nil
+			})
+		}
 		return reader.Scan(i.in, func(it reader.Item) error {
-			if it.Fault != reader.Sound {
-				code = max(code, reader.Kind(it.Fault).ExitCode())
-			}
+			code = max(code, faultCode(it))
 			inspect(w, i.Name, it)
+			fmt.Fprintln(w)
 			return nil
 		})
 	})
@@ -46,7 +57,26 @@ func inspectCommand(ctx context.Context, args []string, s std) (int, error) {
 	return code, err
 }
 
-// inspect prints a block. Errors of w show when it is flushed.
+func faultCode(it reader.Item) int {
+	if it.Fault == reader.Sound {
+		return command.ExitDone
+	}
+	return reader.Kind(it.Fault).ExitCode()
+}
+
+// inspectLog ends the block of an item that came in a log.
+func inspectLog(w io.Writer, l *reader.Log, differs string) {
+	if differs == "" {
+		differs = "fits"
+	}
+	why := ""
+	if l.Stub {
+		why = ", " + l.Why
+	}
+	fmt.Fprintf(w, "  %-11s %s%s\n  %-11s %s\n\n", "log", l.Where, why, "beside it", differs)
+}
+
+// inspect prints a block but for its end. Errors of w show when it is flushed.
 func inspect(w io.Writer, source string, it reader.Item) {
 	what := "re-wrapped keys"
 	switch {
@@ -85,7 +115,6 @@ func inspect(w io.Writer, source string, it reader.Item) {
 		line("data key", "%x", k.DEKID)
 		recipients(line, k.Recipients)
 	}
-	fmt.Fprintln(w)
 }
 
 func header(line func(name, format string, a ...any), h *seal.Header) {

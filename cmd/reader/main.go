@@ -3,9 +3,9 @@
 //
 // What goes wrong is told on standard error as "sealtail-reader: error: …" and
 // "sealtail-reader: hint: …". The exit code is 0 when all is well, 1 when the
-// work failed, 64 when the command line is wrong, and by the gravest finding 3
-// when a stream has gone silent, 4 when something is missing, and 5 when
-// something was tampered with.
+// work failed, 64 when the command line is wrong, 78 when the configuration is,
+// and by the gravest finding 3 when a stream has gone silent, 4 when something
+// is missing, and 5 when something was tampered with.
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"sealtail/conf"
 	"sealtail/internal/command"
 )
 
@@ -37,6 +38,10 @@ const usage = `Usage: sealtail-reader COMMAND [ARGUMENTS] INPUT...
         print this text, or more about a command
 
 INPUT, any number and mix of:
+  -c FILE [--from TIME] [--to TIME] [--shard N]...
+                the Logstores that [reader] of a configuration names; open asks
+                Alibaba Cloud KMS about the CMKs that it allows. See
+                sealtail-reader help logstores
   --dir DIR     all files *.se1 in DIR and below
   --spool DIR   the spool of a stream, of a whole state directory, or a part of it
   FILE          envelopes one after the other, or re-wrapped keys; of a FIFO,
@@ -53,7 +58,7 @@ Trust, for open and verify:
 
 Exit codes: 0 all is well; 1 failed, or nothing to verify; 3 a stream is silent
 (verify --live); 4 something is missing; 5 tampering; 64 usage. The gravest
-finding counts.
+finding counts. 78: the configuration is wrong.
 `
 
 var help = map[string]string{
@@ -83,7 +88,7 @@ reported and never opened.
   exit  findings, beside those of "verify"; none ends with 3
   1     unopened: no key at hand, or not among the suites
   4     incomplete: pieces of a record are missing
-  5     mismatch: records disagree with their signed header
+  5     mismatch: records, too, disagree with their signed header
 `,
 	"verify": `Usage: sealtail-reader verify [--json] [--live] [--signers FILE] [--state FILE] INPUT...
 
@@ -99,12 +104,38 @@ restored, not reported. Where there is no envelope at all it fails.
   3     open-tail, stopped (0 without --live)
   4     gap, parked
   5     broken-link, fork, equivocation, forged, unknown-signer, signer-change,
-        rollback, foreign, damaged
+        rollback, foreign, damaged, mismatch: the log around an envelope
+        disagrees with it
+`,
+	"logstores": `Usage: sealtail-reader open|verify|inspect -c FILE [--from TIME] [--to TIME]
+           [--shard N]...
+
+Pulls the Logstores that [reader] of the configuration FILE names: all, if it
+names none. docs/CONFIG.md describes it; a file with [reader], [key.NAME] and
+[sink.NAME] is enough. What was pulled waits on disk as it is, sealed.
+
+  --from TIME  what the service received at TIME or later
+  --to TIME    what it received before TIME
+  --shard N    this shard, and no other that is not given too
+
+TIME is 2006-01-02T15:04:05Z, 2006-01-02 (its beginning in UTC), or 90m for so
+long ago. A Logstore keeps no order across shards: at both ends of such a span
+envelopes are missing whose neighbours are there, and of some shards alone there
+are few neighbours. That shows as gaps.
+
+"open" has data keys opened by Alibaba Cloud KMS, of CMKs that [reader] allows
+and of no others, whatever an envelope asks for. Keyrings that it names are used
+as if given by --keyring.
+
+Beside an envelope its log shows some fields in clear, which nobody signed. What
+they say otherwise than the envelope is a mismatch. An envelope sealed for
+another Logstore is foreign, unless accept_from names that.
 `,
 	"inspect": `Usage: sealtail-reader inspect INPUT...
 
 Prints a block for every envelope and stub: what its header says, its
-recipients, its sizes, and whether its signature fits. Needs no key.
+recipients, its sizes, and whether its signature fits; of one in a Logstore also
+where it is, and whether the fields beside it fit. Needs no key.
 `,
 }
 
@@ -167,6 +198,14 @@ func dispatch(ctx context.Context, args []string, s std) int {
 	}
 	if errors.Is(err, context.Canceled) {
 		err = errInterrupted
+	}
+	var faults conf.Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			program.Tell(s.err, "error", f.Error())
+			program.Tell(s.err, "hint", f.Fix)
+		}
+		return command.ExitConfig
 	}
 	if err != nil {
 		return program.Report(s.err, err)

@@ -40,7 +40,7 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	if err := in.set("open", rest); err != nil {
 		return 0, err
 	}
-	us, err := k.unwrappers()
+	us, err := k.unwrappers(&in.logstores)
 	if err != nil {
 		return 0, err
 	}

@@ -14,9 +14,15 @@ func TestMain(m *testing.M) {
 		"sealed":          sealed,
 		"join":            join,
 		"flip":            flip,
+		"control":         control,
+		"shipped":         shipped,
+		"ship":            ship,
 	})
 }
 
 func TestScript(t *testing.T) {
-	commandtest.Scripts(t, func(e *testscript.Env) { e.Setenv("TMPDIR", e.WorkDir) })
+	commandtest.Scripts(t, func(e *testscript.Env) {
+		e.Setenv("TMPDIR", e.WorkDir)
+		serveCloud(t, e)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
@@ -65,8 +66,14 @@ func (t *trust) verify(ctx context.Context, in *inputs, stdin io.Reader, again b
 			}
 		}
 	}
+	o.Accept = in.accept
 	r := reader.New(o)
-	err := in.each(ctx, stdin, again, func(i input) error { return r.Add(i.Source, i.in) })
+	err := in.each(ctx, stdin, again, func(i input) error {
+		if i.logs != nil {
+			return r.AddLogs(i.Source, i.logs)
+		}
+		return r.Add(i.Source, i.in)
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -94,8 +101,13 @@ func (k *keys) flags(fs *flag.FlagSet) {
 	fs.Func("sm2-key", "`FILE` of an SM2 private key", to(&k.sm2))
 }
 
-func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
-	for _, name := range k.keyrings {
+// unwrappers are what the flags name, and what [reader] does.
+func (k *keys) unwrappers(in *logstores) (us []seal.Unwrapper, err error) {
+	keyrings := k.keyrings
+	if in.cfg != nil {
+		keyrings = slices.Concat(keyrings, in.cfg.Reader.Keyrings)
+	}
+	for _, name := range keyrings {
 		r := keyring.Open(name)
 		opens, err := r.Opens()
 		if errors.Is(err, fs.ErrNotExist) {
@@ -129,5 +141,6 @@ func (k *keys) unwrappers() (us []seal.Unwrapper, err error) {
 		}
 		us = append(us, key)
 	}
-	return us, nil
+	services, err := in.unwrappers()
+	return append(us, services...), err
 }

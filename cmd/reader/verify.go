@@ -5,14 +5,17 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"sealtail/internal/command"
 	"sealtail/reader"
+	"sealtail/seal"
 )
 
 func verifyCommand(ctx context.Context, args []string, s std) (int, error) {
@@ -101,26 +104,43 @@ func count(n int, what string) string {
 
 // tellFindings prints the findings of open: those that are no errors as notes.
 func tellFindings(w io.Writer, rep *reader.Report) {
-	noKey, noSuite := false, false
+	var hints []string
 	for f := range rep.All {
 		kind := "note"
 		if c := f.Kind.ExitCode(); c != reader.ExitSound && c != reader.ExitSilent {
 			kind = "error"
 		}
-		noSuite = noSuite || f.Suite != 0
-		noKey = noKey || f.Kind == reader.Unopened && f.Suite == 0
+		if hint := unopenedHint(f.Err); f.Kind == reader.Unopened && !slices.Contains(hints, hint) {
+			hints = append(hints, hint)
+		}
 		text := f.String()
 		if f.Stream != ([16]byte{}) {
 			text = fmt.Sprintf("stream %x: %s", f.Stream, f)
 		}
 		program.Tell(w, kind, text)
 	}
-	if noSuite {
-		program.Tell(w, "hint", "give that suite by --suite too, or leave --suite out")
+	for _, hint := range hints {
+		program.Tell(w, "hint", hint)
 	}
-	if noKey {
-		program.Tell(w, "hint", "give the keys by --keyring FILE, --sm2-key FILE, or a file of re-wrapped keys among the inputs")
+}
+
+// unopenedHint says what to do about an envelope that was not opened.
+func unopenedHint(err error) string {
+	if errors.Is(err, reader.ErrSuite) {
+		return "give that suite by --suite too, or leave --suite out"
 	}
+	if k, ok := errors.AsType[*seal.KMSError](err); ok {
+		switch k.Class {
+		case seal.Revoked:
+			return "the CMK must be enabled, and kms:Decrypt with it allowed to the access key"
+		case seal.Credentials:
+			return "give an access key that the KMS accepts: [reader] credentials"
+		case seal.Misfit:
+			return "does [reader] name the CMK that wrapped the data key, and its own gateway?"
+		}
+		return "try again when the KMS can be reached"
+	}
+	return "give the keys by --keyring FILE, --sm2-key FILE, a file of re-wrapped keys among the inputs, or -c FILE, where [reader] allows a CMK"
 }
 
 type spanJSON struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ import (
 type Range struct {
 	From time.Time // zero = from the oldest on
 	To   time.Time // zero = up to what is there when the reading begins
+
+	Shards []int // nil = all
 }
 
 // An Item is one log as it was pulled. Sealed is the caller's until yield
@@ -58,6 +61,14 @@ func (c *Client) Pull(ctx context.Context, r Range, yield func(*Item) error) err
 	shards, err := c.shards(ctx)
 	if err != nil {
 		return err
+	}
+	if r.Shards != nil {
+		for _, s := range r.Shards {
+			if !slices.Contains(shards, s) {
+				return &Error{Class: Absent, Op: "list shards", err: fmt.Errorf("there is no shard %d", s)}
+			}
+		}
+		shards = r.Shards
 	}
 	p := &puller{c: c, yield: yield, accept: "zstd"}
 	p.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(pullMax))
