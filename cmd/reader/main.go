@@ -104,8 +104,7 @@ restored, not reported. Where there is no envelope at all it fails.
   3     open-tail, stopped (0 without --live)
   4     gap, parked
   5     broken-link, fork, equivocation, forged, unknown-signer, signer-change,
-        rollback, foreign, damaged, mismatch: the log around an envelope
-        disagrees with it
+        rollback, foreign, damaged, mismatch (of a Logstore's logs)
 `,
 	"logstores": `Usage: sealtail-reader open|verify|inspect -c FILE [--from TIME] [--to TIME]
            [--shard N]...
