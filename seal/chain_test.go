@@ -47,6 +47,13 @@ func (k *plainKMS) set(down error) {
 	k.mu.Unlock()
 }
 
+// count is the number of keys made so far.
+func (k *plainKMS) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.made
+}
+
 func testContext(t testing.TB) []byte {
 	t.Helper()
 	b, err := seal.EncodeContext(seal.Context{"project": "proj", "logstore": "audit"})
@@ -401,8 +408,8 @@ func TestChainsShareKeys(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if kms.made < 2 {
-			t.Errorf("%s: got %d data keys, want several", v.Suite, kms.made)
+		if n := kms.count(); n < 2 {
+			t.Errorf("%s: got %d data keys, want several", v.Suite, n)
 		}
 	}
 }

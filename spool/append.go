@@ -60,17 +60,20 @@ func (s *Spool) commit(env, delta []byte, snapshot func() []byte) (why string, e
 	over := s.used+need > s.o.MaxBytes || full && s.used+need+s.overhead > s.o.MaxBytes
 	drained := s.stats.Pending == 0
 	s.mu.Unlock()
-	low := s.low()
+	lowWhy := s.low()
+	low := lowWhy != ""
 
 	// Once all is shipped, a fresh segment lets the old ones go. It is how a
 	// spool that stands at its limit comes to have room; and where there is
 	// nothing left to let go, an entry must not wait for room within max_bytes.
+	// Positions alone are let in beyond max_bytes while the segment lasts: files
+	// that are found while the spool is full must be known at the next start.
 	switch {
-	case over && !drained:
+	case over && !drained && (len(env) > 0 || full):
 		return whyMaxBytes, nil
 	case low && !(drained && grown && s.activeAt > s.o.SegmentBytes):
-		return whyMinFree, nil
-	case (over || low) && grown:
+		return lowWhy, nil
+	case drained && (over || low) && grown:
 		return s.roll(env, snapshot, 0)
 	}
 	if full {
@@ -90,13 +93,20 @@ func (s *Spool) commit(env, delta []byte, snapshot func() []byte) (why string, e
 	return why, err
 }
 
-// low reports whether the disk is fuller than it may be.
-func (s *Spool) low() bool {
+// low returns why the disk has no room: it is fuller than it may be, or does not
+// tell how full it is. "" = it has room.
+func (s *Spool) low() (why string) {
 	if s.o.MinFree == 0 {
-		return false
+		return ""
 	}
 	free, total, err := s.fs.Free(s.dir)
-	return err != nil || float64(free) < s.o.MinFree*float64(total)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("free disk is not known: %v", err)
+	case float64(free) < s.o.MinFree*float64(total):
+		return whyMinFree
+	}
+	return ""
 }
 
 // write adds a frame to the active segment.

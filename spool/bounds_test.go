@@ -509,3 +509,31 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// Positions alone are committed in a spool that is full, in its last segment.
+func TestPositionsInAFullSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := started(t, spool.Options{FS: crashfs.New(), MaxBytes: 1 << 20, SegmentBytes: 1 << 19})
+		defer s.Close()
+		env := make([]byte, 90<<10)
+		for {
+			ctx, stop := context.WithTimeout(t.Context(), time.Second)
+			err := s.Append(ctx, env, []byte("x"), func() []byte { return []byte("s") })
+			stop()
+			if err != nil {
+				break
+			}
+		}
+		before := s.Stats()
+		for range 100 {
+			ctx, stop := context.WithTimeout(t.Context(), time.Second)
+			if err := s.Append(ctx, nil, []byte("y"), func() []byte { return []byte("s") }); err != nil {
+				t.Fatal(err)
+			}
+			stop()
+		}
+		if after := s.Stats(); after.Segments != before.Segments {
+			t.Errorf("got %d segments, want the %d there were", after.Segments, before.Segments)
+		}
+	})
+}

@@ -304,6 +304,9 @@ func (l *line) run(ctx context.Context) error {
 		return unlessEnded(sealing, l.found.commit(sealing, stages.done["tail"], l.commit))
 	})
 	stages.wait("pipeline", "discoveries")
+	if sealing.Err() != nil {
+		l.log.Warn("stopped before all was sealed: the rest stays in its files", zap.Duration("seal_timeout", l.stop.SealTimeout))
+	}
 	l.spool.CloseInput()
 	defer time.AfterFunc(l.stop.ShipTimeout, stopShipping).Stop()
 	stages.wait("sink", "tail")

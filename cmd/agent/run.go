@@ -111,6 +111,9 @@ func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
 	}
 	all := new(stages)
 	began := time.Now()
+	defer context.AfterFunc(ctx, func() {
+		log.Info("stopping", zap.Duration("seal_timeout", cfg.Agent.Stop.SealTimeout), zap.Duration("ship_timeout", cfg.Agent.Stop.ShipTimeout))
+	})()
 	for _, l := range lines {
 		all.run("stream "+l.stream.Name, stop, func() error { return l.run(ctx) })
 	}
