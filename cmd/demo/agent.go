@@ -108,6 +108,11 @@ func (a *agent) lastLines(n int) string {
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	lines := strings.SplitAfter(string(b), "\n")
+	return lastLines(string(b), n)
+}
+
+// lastLines returns the last n lines of a text, each with its end.
+func lastLines(text string, n int) string {
+	lines := strings.SplitAfter(text, "\n")
 	return strings.Join(lines[max(0, len(lines)-n-1):], "")
 }

@@ -1,11 +1,13 @@
 // Demo is a tour of sealtail that takes less than a minute:
 //
-//	go run ./cmd/demo [--bin DIR] [--keep]
+//	go run ./cmd/demo [--bin DIR] [--act 1|2] [--keep]
 //
-// It runs the real agent on files that it grows and rotates, kills it, takes
-// its key away and gives it back, tampers with what was shipped, opens all of
-// it with the reader and counts. Its exit code is 0 only if every line came
-// back exactly once. Everything happens in a temporary directory.
+// Act one runs the real agent on files that it grows and rotates, kills it,
+// takes its key away and gives it back, tampers with what was shipped, opens
+// all of it with the reader and counts. Act two ships to an encrypted Logstore
+// of the emulator, and takes away both master keys in turn. The exit code is 0
+// only if every line came back exactly once. Everything happens in a temporary
+// directory and on loopback addresses.
 package main
 
 import (
@@ -21,22 +23,26 @@ import (
 )
 
 func main() {
-	bin := flag.String("bin", "", "use sealtail and sealtail-reader in `DIR` instead of building them")
+	bin := flag.String("bin", "", "use the programs in `DIR` instead of building them")
+	act := flag.Int("act", 0, "`1` or 2: this act alone")
 	keep := flag.Bool("keep", false, "keep the directory of the tour")
 	flag.Parse()
-	if flag.NArg() > 0 {
+	if flag.NArg() > 0 || *act < 0 || *act > 2 {
 		flag.Usage()
 		os.Exit(64)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *bin, *keep); err != nil {
+	if err := run(ctx, *bin, *act, *keep); err != nil {
 		fmt.Printf("\nFAILED: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin string, keep bool) error {
+// A step is one scene of an act.
+type step = func(context.Context) error
+
+func run(ctx context.Context, bin string, act int, keep bool) error {
 	dir, err := os.MkdirTemp("", "sealtail-demo-")
 	if err != nil {
 		return err
@@ -46,16 +52,48 @@ func run(ctx context.Context, bin string, keep bool) error {
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	t := &tour{dir: dir, bin: bin, logs: &logs{dir: filepath.Join(dir, "host", "logs")}}
-	if err := t.binaries(ctx); err != nil {
+	if bin, err = binaries(ctx, bin, filepath.Join(dir, "bin")); err != nil {
 		return err
 	}
-	t.began = time.Now()
-	t.agent = &agent{path: filepath.Join(t.bin, "sealtail"), config: t.path("host/sealtail.toml"), log: t.path("agent.log")}
+	began, lines := time.Now(), 0
+	if act != 2 {
+		fmt.Println("\nACT ONE: a key of your own, a directory")
+		t := newTour(filepath.Join(dir, "one"), bin)
+		t.inputs = []string{"--dir", t.path("store")}
+		t.opens = []string{"--keyring", t.path("office/keyring.json")}
+		if err := t.play(ctx, t.steps()); err != nil {
+			return err
+		}
+		lines += t.logs.written()
+	}
+	if act != 1 {
+		fmt.Println("\nACT TWO: an encrypted Logstore, keys in a KMS")
+		t := &cloudTour{tour: newTour(filepath.Join(dir, "two"), bin)}
+		defer func() {
+			if t.emulator != nil {
+				t.emulator.stop()
+			}
+		}()
+		t.inputs = []string{"-c", t.path("office/reader.toml")}
+		if err := t.play(ctx, t.steps()); err != nil {
+			return err
+		}
+		lines += t.logs.written()
+	}
+	fmt.Printf("\nEvery one of %d lines came back exactly once, in order, in %.0f s.\n", lines, time.Since(began).Seconds())
+	return nil
+}
+
+func newTour(dir, bin string) *tour {
+	t := &tour{dir: dir, bin: bin, logs: &logs{dir: filepath.Join(dir, "host", "logs")}, began: time.Now()}
+	t.agent = &agent{path: filepath.Join(bin, "sealtail"), config: t.path("host/sealtail.toml"), log: t.path("agent.log")}
+	return t
+}
+
+// play goes through an act and ends its agent.
+func (t *tour) play(ctx context.Context, steps []step) error {
 	defer t.agent.kill()
-	for _, step := range []func(context.Context) error{
-		t.keys, t.configure, t.follow, t.rotate, t.crash, t.pause, t.look, t.tamper, t.prove,
-	} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			fmt.Printf("\nThe end of the agent's log:\n%s", t.agent.lastLines(15))
 			return err
@@ -64,23 +102,23 @@ func run(ctx context.Context, bin string, keep bool) error {
 	return nil
 }
 
-// binaries builds both commands unless they were given.
-func (t *tour) binaries(ctx context.Context) error {
-	if t.bin != "" {
-		abs, err := filepath.Abs(t.bin)
-		t.bin = abs
-		return err
+// binaries returns the directory of the programs: the one given, else dir,
+// where it builds them.
+func binaries(ctx context.Context, given, dir string) (string, error) {
+	if given != "" {
+		return filepath.Abs(given)
 	}
-	t.bin = t.path("bin")
-	fmt.Println("Building sealtail and sealtail-reader …")
-	for name, pkg := range map[string]string{"sealtail": "sealtail/cmd/agent", "sealtail-reader": "sealtail/cmd/reader"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(t.bin, name), pkg)
+	fmt.Println("Building sealtail, sealtail-reader and sealtail-emulator …")
+	for name, pkg := range map[string]string{
+		"sealtail": "sealtail/cmd/agent", "sealtail-reader": "sealtail/cmd/reader", "sealtail-emulator": "sealtail/cmd/emulator",
+	} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+			return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 		}
 	}
-	return nil
+	return dir, nil
 }
 
 // patience is how long a step waits for what it expects, on a busy machine.

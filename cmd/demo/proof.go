@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,9 +23,9 @@ type opened struct {
 	Content string `json:"content"`
 }
 
-// open has the reader open the store.
+// open has the reader open all that was shipped.
 func (t *tour) open(ctx context.Context) ([]opened, error) {
-	stdout, stderr, err := t.quiet(ctx, "sealtail-reader", t.openArgs("store")...)
+	stdout, stderr, err := t.quiet(ctx, "sealtail-reader", t.openArgs()...)
 	if err != nil {
 		return nil, fmt.Errorf("sealtail-reader open: %w\n%s", err, stderr)
 	}
@@ -40,9 +41,8 @@ func (t *tour) open(ctx context.Context) ([]opened, error) {
 	}
 }
 
-func (t *tour) openArgs(store string) []string {
-	return []string{"open", "--dir", t.path(store), "--keyring", t.path("office/keyring.json"),
-		"--signers", t.path("office/signers"), "--format", "json"}
+func (t *tour) openArgs() []string {
+	return slices.Concat([]string{"open"}, t.inputs, t.opens, []string{"--signers", t.path("office/signers"), "--format", "json"})
 }
 
 // look shows one sealed batch: its bytes, and what the reader says of them.
@@ -193,29 +193,37 @@ func (t *tour) tamper(ctx context.Context) error {
 // prove stops the agent and counts.
 func (t *tour) prove(ctx context.Context) error {
 	t.title("Prove: stop, verify, open, count")
+	if err := t.stopAndCount(ctx, 12); err != nil {
+		return err
+	}
+	if err := t.inClear("host/state", "store", "agent.log"); err != nil {
+		return err
+	}
+	t.say("No line is in clear anywhere in state, store or log of the agent.")
+	return nil
+}
+
+// stopAndCount stops the agent, and holds what the reader verifies and opens
+// against what was written. Of what verify says it shows the last lines.
+func (t *tour) stopAndCount(ctx context.Context, lines int) error {
 	if err := t.agent.stop(ctx); err != nil {
 		return err
 	}
-	verified, err := t.do(ctx, "sealtail-reader", "verify", "--dir", t.path("store"), "--signers", t.path("office/signers"))
+	args := slices.Concat([]string{"verify"}, t.inputs, []string{"--signers", t.path("office/signers")})
+	verified, err := t.do(ctx, "sealtail-reader", args...)
 	if err != nil {
 		return err
 	}
-	t.show(verified)
-	t.say("A duplicate is harmless: after a kill the agent ships again what it does not know to have arrived.")
-	t.command("sealtail-reader", t.openArgs("store")...)
+	t.show(lastLines(verified, lines))
+	if strings.Contains(verified, "duplicate") {
+		t.say("A duplicate is harmless: an agent ships again what it does not know to have arrived.")
+	}
+	t.command("sealtail-reader", t.openArgs()...)
 	got, err := t.open(ctx)
 	if err != nil {
 		return err
 	}
-	if err := t.count(got); err != nil {
-		return err
-	}
-	if err := t.inClear(); err != nil {
-		return err
-	}
-	t.say("No line is in clear anywhere in state, store or log of the agent.")
-	fmt.Printf("\nEvery one of %d lines came back exactly once, in order, in %.0f s.\n", len(got), time.Since(t.began).Seconds())
-	return nil
+	return t.count(got)
 }
 
 // count holds what came back against what was written: per file every line,
@@ -255,9 +263,9 @@ func firstDifference(a, b []string) int {
 	return -1
 }
 
-// inClear searches all that the agent wrote for the text of the lines.
-func (t *tour) inClear() error {
-	for _, root := range []string{"host/state", "store", "agent.log"} {
+// inClear searches what the agent wrote or sent for the text of the lines.
+func (t *tour) inClear(roots ...string) error {
+	for _, root := range roots {
 		err := filepath.WalkDir(t.path(root), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return err

@@ -22,12 +22,18 @@ import (
 //	DIR/office/{keyring.json, signers}
 type tour struct {
 	dir, bin string
+	inputs   []string // what the reader is given to read, as flags
+	opens    []string // and to open it with
 	agent    *agent
 	logs     *logs
 	began    time.Time
 	step     int
 
 	web, audit *file // that are grown at the moment
+}
+
+func (t *tour) steps() []step {
+	return []step{t.keys, t.configure, t.follow, t.rotate, t.crash, t.pause, t.look, t.tamper, t.prove}
 }
 
 func (t *tour) path(name string) string { return filepath.Join(t.dir, filepath.FromSlash(name)) }
@@ -73,7 +79,7 @@ func (t *tour) quiet(ctx context.Context, command string, args ...string) (stdou
 func (t *tour) keys(ctx context.Context) error {
 	t.title("Keys: the host can seal, it cannot open")
 	for _, dir := range []string{"host", "office", "store"} {
-		if err := os.Mkdir(t.path(dir), 0o700); err != nil {
+		if err := os.MkdirAll(t.path(dir), 0o700); err != nil {
 			return err
 		}
 	}
@@ -304,19 +310,27 @@ func (t *tour) flow(ctx context.Context) error {
 		if n%100 != 0 {
 			continue
 		}
-		for _, f := range []**file{&t.web, &t.audit} {
-			old := *f
-			name, _ := filepath.Rel(t.logs.dir, old.path)
-			old.fate = "renamed in full flow, across kills"
-			if err := old.rename(fmt.Sprintf("%s.%s", filepath.Base(name), old.label)); err != nil {
-				return err
-			}
-			var err error
-			if *f, err = t.logs.create(name); err != nil {
-				return err
-			}
+		if err := t.rotateBoth("renamed in full flow, across kills"); err != nil {
+			return err
 		}
 	}
+}
+
+// rotateBoth renames the files that are grown and creates new ones.
+func (t *tour) rotateBoth(fate string) error {
+	for _, f := range []**file{&t.web, &t.audit} {
+		old := *f
+		name, _ := filepath.Rel(t.logs.dir, old.path)
+		old.fate = fate
+		if err := old.rename(fmt.Sprintf("%s.%s", filepath.Base(name), old.label)); err != nil {
+			return err
+		}
+		var err error
+		if *f, err = t.logs.create(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // storeSize returns the bytes in the store.
