@@ -366,8 +366,8 @@ func TestNothingRepeats(t *testing.T) {
 		if len(streams) != chains || len(salts) != chains*each || len(secrets) != chains*each {
 			t.Errorf("%s: got %d streams, %d salts, %d keys", s, len(streams), len(salts), len(secrets))
 		}
-		if kms.made != 1 {
-			t.Errorf("%s: got %d data keys, want 1", s, kms.made)
+		if n := kms.count(); n != 1 {
+			t.Errorf("%s: got %d data keys, want 1", s, n)
 		}
 	}
 }
