@@ -171,7 +171,9 @@ func (s *Server) write(w http.ResponseWriter, c *call, a *answer, f *Fault) {
 	w.Write(a.body[:half])
 	http.NewResponseController(w).Flush()
 	sleep(c.Request, time.Duration(f.SlowBody))
-	w.Write(a.body[half:])
+	if c.Request.Context().Err() == nil {
+		w.Write(a.body[half:])
+	}
 }
 
 // sleep waits, or until the client has gone.

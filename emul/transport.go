@@ -47,7 +47,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer func() {
 			if p := recover(); p == nil {
 				w.WriteHeader(http.StatusOK)
-				in.Close()
+				in.CloseWithError(ctx.Err()) // nil ends the body
 			} else if p == http.ErrAbortHandler {
 				close(w.ready)
 				in.CloseWithError(io.ErrUnexpectedEOF)
