@@ -52,6 +52,52 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
+// BenchmarkShip is the whole agent on 256 MB of nginx lines in the page cache,
+// to the emulator's encrypted Logstore over TLS, under a CMK. cpu-s/GB is user
+// and system time of the agent's process a GB of raw log, cpu-s/sealed-GB a GB
+// of envelopes.
+func BenchmarkShip(b *testing.B) {
+	const size = 256 << 20
+	for _, suite := range suites {
+		b.Run(suite, func(b *testing.B) {
+			b.SetBytes(size)
+			var cpu, rss, sealed float64
+			n := 0
+			for b.Loop() {
+				b.StopTimer()
+				c := newCloud(b, cloudOptions{suite: suite})
+				f, err := os.Create(c.path("logs", "access.log"))
+				if err != nil {
+					b.Fatal(err)
+				}
+				for seed := range uint64(size >> 20) {
+					if _, err := f.Write(sample.AccessLog(nil, seed, 1<<20)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				f.Close()
+				b.StartTimer()
+				c.start()
+				c.until("the backlog to be shipped", func() bool { return c.committed() })
+				cpu += c.cpu().Seconds()
+				rss = max(rss, c.rss("VmHWM"))
+				b.StopTimer()
+				c.stop()
+				if c.logged(`"unshipped_bytes": 0}`) == 0 {
+					b.Error("not all was shipped")
+				}
+				sealed += c.told("sealed_bytes")
+				os.RemoveAll(c.dir)
+				b.StartTimer()
+				n++
+			}
+			b.ReportMetric(cpu/float64(n)/(size/1e9), "cpu-s/GB")
+			b.ReportMetric(cpu/(sealed/1e9), "cpu-s/sealed-GB")
+			b.ReportMetric(rss, "MiB-peak")
+		})
+	}
+}
+
 // BenchmarkSteady is the whole agent on one file that grows by 10 MB/s in
 // lines of 512 bytes for 10 s.
 func BenchmarkSteady(b *testing.B) {
@@ -124,6 +170,21 @@ func (r *rig) committed() bool {
 	before := r.cpu()
 	<-time.After(300 * time.Millisecond)
 	return before > 100*time.Millisecond && r.cpu()-before < 10*time.Millisecond
+}
+
+// told returns a number that the agent logged.
+func (r *rig) told(key string) float64 {
+	r.t.Helper()
+	b, err := os.ReadFile(r.log)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), strconv.Quote(key)+": ")
+	n, err := strconv.ParseFloat(rest[:max(0, strings.IndexAny(rest, ",}"))], 64)
+	if err != nil {
+		r.t.Fatalf("the log does not tell %s", key)
+	}
+	return n
 }
 
 // cpu is the user and system time of the agent's process.
