@@ -103,7 +103,7 @@ func openStore(cfg *conf.Config, s conf.Stream, log *zap.Logger) (store, error) 
 		Encryption: encryptionOf(to), KeyState: logstoreKeyState(cfg, s),
 		Tell: func(text string) { log.Warn("Logstore", zap.String("note", text)) },
 	})
-	return store{Store: st, inFlight: 4, maxRequest: sls.MaxEnvelopes, close: func() error { client.Close(); return nil }}, err
+	return store{Store: st, inFlight: 2, maxRequest: sls.MaxEnvelopes, close: func() error { client.Close(); return nil }}, err
 }
 
 // logstoreKeyState asks about the Logstore's CMK with the credentials of the
