@@ -62,7 +62,8 @@ func TestCloud(t *testing.T) {
 			c.until("all to be opened", func() bool { return len(c.open()) >= l.total() })
 			c.stop()
 			l.check(t, c.whole())
-			if out := c.run("sealtail-reader", "verify", "--signers", c.path("signers"), c.path("pulled.se1")); !strings.Contains(out, "anchored") {
+			l.check(t, c.printed(c.run("sealtail-reader", "open", "--format", "json", "--signers", c.path("signers"), "-c", c.path("reader.toml"))))
+			if out := c.run("sealtail-reader", "verify", "--signers", c.path("signers"), "-c", c.path("reader.toml")); !strings.Contains(out, "anchored") {
 				t.Errorf("verify says %q, want anchored", out)
 			}
 			may := []string{"GetLogStore", "PutLogs", "GenerateDataKey", "DescribeKey"}

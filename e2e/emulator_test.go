@@ -77,6 +77,7 @@ func newCloud(t testing.TB, o cloudOptions) *cloud {
 	}
 	c.config("sealtail.toml", "agent", o)
 	c.config("provision.toml", "provision", o)
+	c.config("reader.toml", "reader", o)
 	policies := c.policies()
 	for name, text := range policies {
 		if who, ok := strings.CutPrefix(name, "sealtail-"); ok && who != "logstore-cmk" {

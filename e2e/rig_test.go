@@ -249,8 +249,13 @@ func (r *rig) open() (records []opened) {
 	if len(glob(r.t, r.path("sealed", "app", "*.se1"))) == 0 {
 		return nil
 	}
-	out := r.run("sealtail-reader", "open", "--format", "json", "--dir", r.path("sealed"),
-		"--keyring", r.path("offline.json"), "--signers", r.path("signers"))
+	return r.printed(r.run("sealtail-reader", "open", "--format", "json", "--dir", r.path("sealed"),
+		"--keyring", r.path("offline.json"), "--signers", r.path("signers")))
+}
+
+// printed reads what the reader prints as JSON.
+func (r *rig) printed(out string) (records []opened) {
+	r.t.Helper()
 	lines := bufio.NewScanner(strings.NewReader(out))
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
