@@ -87,6 +87,10 @@ type Key struct {
 	// The CMK that wraps the data keys: ARN, id, or alias/NAME. It is another
 	// than the Logstore's.
 	KeyID string `toml:"key_id" required:"true" for:"provider=alikms"`
+	// Where calls to the KMS have their parameters: in the "body", which no proxy
+	// logs but which is not tried against the live service yet, or in the "query"
+	// of the URL, as Alibaba's own SDK does.
+	Parameters string `toml:"parameters" default:"body" oneof:"body query" for:"provider=alikms"`
 	// Refuse a CMK that is not of spec Aliyun_SM4 for suite sm4-gcm, instead of
 	// warning.
 	RequireSM4CMK bool `toml:"require_sm4_cmk" default:"false" for:"provider=alikms"`

@@ -39,35 +39,47 @@ type describer interface {
 }
 
 // An sm4CMK has data keys for suite sm4-gcm made under a CMK, and looks at
-// whether that is an SM4 key: before the first, until it is answered.
+// whether that is an SM4 key: at the first, and when an alias has come to mean
+// another.
 type sm4CMK struct {
 	seal.KMS
 	describe describer
-	id       string
 	required bool
-	known    bool // what it is, or that it may not be looked at, was said
+	known    string // id of the CMK that was looked at
 	log      *zap.Logger
 }
 
 // Generate is called by one goroutine.
 func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, error) {
-	if !c.known {
-		key, err := c.describe.Describe(ctx, c.id)
-		switch {
-		case err != nil && c.required:
-			return seal.DataKey{}, err
-		case err != nil:
-			c.log.Warn("CMK cannot be looked at: it may be of another kind than SM4", zap.String("cmk", c.id), zap.Error(err))
-		case !key.SM4() && c.required:
-			return seal.DataKey{}, &seal.KMSError{Class: seal.Misfit, Code: "CMKSpec",
-				Err: fmt.Errorf("CMK %s is of spec %s, not Aliyun_SM4, and require_sm4_cmk is set", c.id, key.Spec)}
-		case !key.SM4():
-			c.log.Warn("data keys of suite sm4-gcm are wrapped by another cipher than SM4", zap.String("cmk", c.id), zap.String("spec", key.Spec))
-		}
-		e, _ := errors.AsType[*seal.KMSError](err)
-		c.known = e == nil || e.Class != seal.Outage
+	dek, err := c.KMS.Generate(ctx, context)
+	if err != nil {
+		return dek, err
 	}
-	return c.KMS.Generate(ctx, context)
+	id := string(dek.Recipients[0].KeyID)
+	if id == c.known {
+		return dek, nil
+	}
+	key, err := c.describe.Describe(ctx, id)
+	e, _ := errors.AsType[*seal.KMSError](err)
+	switch {
+	case err == nil && key.SM4():
+	case err == nil && c.required:
+		err = &seal.KMSError{Class: seal.Misfit, Code: "CMKSpec",
+			Err: fmt.Errorf("CMK %s is of spec %s, not Aliyun_SM4, and require_sm4_cmk is set", id, key.Spec)}
+	case err == nil:
+		c.log.Warn("data keys of suite sm4-gcm are wrapped by another cipher than SM4", zap.String("cmk", id), zap.String("spec", key.Spec))
+	case !c.required:
+		c.log.Warn("CMK cannot be looked at: it may be of another kind than SM4", zap.String("cmk", id), zap.Error(err))
+		err = nil
+	}
+	if err != nil {
+		clear(dek.Plain)
+		return seal.DataKey{}, err
+	}
+	if e == nil || e.Class != seal.Outage {
+		c.known = id
+	}
+	return dek, nil
 }
 
 // openSLS opens no connection.

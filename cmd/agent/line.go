@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"sealtail/conf"
+	"sealtail/internal/command"
 	"sealtail/pipeline"
 	"sealtail/record"
 	"sealtail/seal"
@@ -138,7 +139,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 	log = log.With(zap.String("stream", s.Name))
 	end, err := openStore(cfg, s, log)
 	if err != nil {
-		return nil, fmt.Errorf("sink %s: %w", s.Sink, err)
+		return nil, command.Fail(command.ExitConfig, fmt.Errorf("sink %s: %w", s.Sink, err), "mend [sink."+s.Sink+"] and try it with sealtail check --online")
 	}
 
 	st := &state{identity: id.signing}

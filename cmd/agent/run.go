@@ -178,10 +178,10 @@ func openKeys(cfg *conf.Config, log *zap.Logger) (map[keyUse]*seal.Keys, error) 
 		log := log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
 		kms, err := openKMS(k, log)
 		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", s.Key, err)
+			return nil, command.Fail(command.ExitConfig, fmt.Errorf("key %s: %w", s.Key, err), "mend [key."+s.Key+"] and try it with sealtail check --online")
 		}
 		if k.Provider == "alikms" && suite == seal.SM4GCM {
-			kms = &sm4CMK{KMS: kms, describe: kms.(describer), id: k.KeyID, required: k.RequireSM4CMK, log: log}
+			kms = &sm4CMK{KMS: kms, describe: kms.(describer), required: k.RequireSM4CMK, log: log}
 		}
 		keys[use] = seal.NewKeys(keyOptions(k, log), kms, suite, header)
 	}

@@ -1,6 +1,7 @@
 // Package cloud opens the services of Alibaba Cloud that a configuration
 // names, for the agent and for the reader. It opens no connection and reads no
-// credential yet: what is wrong then is told when a service is called.
+// access key yet: what is wrong with those is told when a service is called.
+// An error is of the configuration.
 package cloud
 
 import (
@@ -68,6 +69,7 @@ func KMS(k conf.Key, allow ...string) (*alikms.Client, error) {
 	return alikms.New(alikms.Options{
 		Endpoint: k.Endpoint, KeyID: k.KeyID, Allow: allow, Credentials: access, Timeout: k.CallTimeout,
 		CAFile: k.Route.CAFile, Proxy: k.Route.Proxy, DialAddress: k.Route.DialAddress,
+		QueryParameters: k.Parameters == "query",
 	})
 }
 
