@@ -41,6 +41,8 @@ func spaced(code string) string { return wordEnd.ReplaceAllString(code, "$1$3 $2
 const (
 	keyStateEvery   = time.Minute
 	keyStateTimeout = 5 * time.Second
+	keyStateAfresh  = 10 * time.Second
+	keyEnabled      = "Enabled"
 )
 
 // keyState is what the KMS said of the Logstore's CMK last.
@@ -59,20 +61,38 @@ func (k *keyState) bad(ctx context.Context) string {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); k.asked.IsZero() || now.Sub(k.asked) >= keyStateEvery {
-		ctx, cancel := context.WithTimeout(ctx, keyStateTimeout)
-		defer cancel()
-		k.asked = now
-		state, err := k.ask(ctx)
-		if err != nil {
-			state = ""
-		}
-		k.state = state
-	}
-	if k.state == "Enabled" {
+	k.renew(ctx, keyStateEvery)
+	if k.state == keyEnabled {
 		return ""
 	}
 	return k.state
+}
+
+// now returns the CMK's state as the KMS says it now, if it does.
+func (k *keyState) now(ctx context.Context) (state string, known bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.renew(ctx, keyStateAfresh) {
+		return "", false
+	}
+	return k.state, k.state != ""
+}
+
+// renew asks the KMS, but not sooner than every so often; k.mu is held.
+func (k *keyState) renew(ctx context.Context, every time.Duration) bool {
+	now := time.Now()
+	if !k.asked.IsZero() && now.Sub(k.asked) < every {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, keyStateTimeout)
+	defer cancel()
+	k.asked = now
+	state, err := k.ask(ctx)
+	if err != nil {
+		state = ""
+	}
+	k.state = state
+	return true
 }
 
 // settle asks the KMS about an error that says nothing of its reason.
@@ -81,7 +101,12 @@ func (k *keyState) settle(ctx context.Context, e *Error) {
 		return
 	}
 	if state := k.bad(ctx); state != "" {
-		e.Class, e.do = CMK, wait
-		e.Hint = fmt.Sprintf("%s (the KMS says %s)", hintCMK, clean(state, 64))
+		e.unusable(state)
 	}
+}
+
+// unusable makes e an error of the CMK, of which the KMS says state.
+func (e *Error) unusable(state string) {
+	e.Class, e.do = CMK, wait
+	e.Hint = fmt.Sprintf("%s (the KMS says %s)", hintCMK, clean(state, 64))
 }

@@ -32,7 +32,10 @@
 //
 // Whatever the service answers, what is sealed is kept: errors are to be tried
 // again. The one exception, a [*sink.RejectedError], is for what the service
-// refuses of one single envelope, uncompressed, though it accepts others.
+// refuses of one single envelope, uncompressed, before and after it accepted
+// others. An outage may answer like that too: so while nothing else is taken,
+// or the KMS does not say that the Logstore's CMK is enabled, nothing is
+// rejected.
 //
 // The order of a line's envelopes in the Logstore is not kept: they are spread
 // over its shards. An answer that was lost leaves an envelope there twice.
@@ -96,7 +99,8 @@ type StoreOptions struct {
 
 	// KeyState asks the KMS for the state of the Logstore's CMK, "Enabled"
 	// being the good one. Default: it is not asked. It is called at most once
-	// a minute, while requests fail for no known reason.
+	// a minute, while requests fail for no known reason, and before an
+	// envelope is rejected: none is without an answer.
 	KeyState func(ctx context.Context) (string, error)
 
 	// Tell is called once for each thing that a person should know though

@@ -26,9 +26,10 @@ type Store struct {
 	ceiling  int        // of a LogGroup, raw
 	plain    bool       // the service refuses compressed bodies
 	skew     time.Duration
-	accepted bool           // the service has taken an envelope
-	done     map[place]bool // taken in a Put that has not returned nil yet
-	refusals map[place]int  // how often an envelope was refused alone
+	clock    moment
+	newest   moment             // when the newest request that was taken had been sent
+	done     map[place]bool     // taken in a Put that has not returned nil yet
+	refusals map[place]*refused // and not taken since
 	state    State
 	told     map[string]bool
 }
@@ -50,7 +51,8 @@ func (it *item) place() place { return place{it.StreamID, it.Epoch, it.Seq} }
 
 const (
 	maxPlaces    = 8192 // remembered in done and refusals
-	rejectAfter  = 5    // refusals of an envelope alone, where it may be the request's fault
+	rejectAfter  = 5    // refusals of an envelope alone, where it may not be at fault
+	maxFaults    = 16   // requests refused for what they hold in one Put that nothing was taken of
 	lowerCeiling = 64 << 10
 )
 
@@ -72,7 +74,7 @@ func NewStore(c *Client, o StoreOptions) (*Store, error) {
 	}
 	s := &Store{
 		c: c, o: o, key: keyState{ask: o.KeyState}, bodies: newBodies(), ceiling: maxRaw,
-		done: map[place]bool{}, refusals: map[place]int{}, told: map[string]bool{},
+		done: map[place]bool{}, refusals: map[place]*refused{}, told: map[string]bool{},
 	}
 	s.guard.turn = make(chan struct{}, 1)
 	return s, nil
@@ -141,20 +143,30 @@ func (s *Store) whichCMK() string {
 }
 
 // all sends items in requests that fit. The first after an error is small: it
-// tells whether the service takes anything.
-func (s *Store) all(ctx context.Context, items []item) error {
+// tells whether the service takes anything. Behind one that is refused for
+// what it holds the others are sent still.
+func (s *Store) all(ctx context.Context, items []item) (err error) {
+	faults := 0
 	for len(items) > 0 {
 		n := s.fit(items)
 		if n == 0 { // taken already
 			items = items[1:]
 			continue
 		}
-		if err := s.send(ctx, items[:n]); err != nil {
-			return err
+		switch fault := s.send(ctx, items[:n]); {
+		case fault == nil:
+			faults = 0
+		case !ownFault(fault):
+			return fault
+		default:
+			err = worse(err, fault)
+			if faults++; faults == maxFaults {
+				return err
+			}
 		}
 		items = items[n:]
 	}
-	return nil
+	return err
 }
 
 // fit returns how many of items go into the next request; 0 = the first is
@@ -183,11 +195,12 @@ func (s *Store) taken(it *item) bool { return it.version == versionEnvelope && s
 func (s *Store) now() uint32 { return uint32(time.Now().Add(s.skew).Unix()) }
 
 // post sends items in one request, once, and returns their size.
-func (s *Store) post(ctx context.Context, items []item, plain bool) (int, error) {
+func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sending, error) {
 	b := s.bodies.get()
 	defer s.bodies.put(b)
 	s.mu.Lock()
 	now := s.now()
+	sent := sending{at: s.tick(), taken: s.newest}
 	s.mu.Unlock()
 	b.raw = appendGroup(b.raw[:0], items, now, s.o.Topic, s.o.Source)
 	r := request{
@@ -200,25 +213,25 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, error)
 		r.body = s.bodies.pack(b)
 	}
 	_, err := s.c.do(ctx, r)
-	return len(b.raw), err
+	return len(b.raw), sent, err
 }
 
 // took notes that the service has taken items.
-func (s *Store) took(items []item, plain bool) {
+func (s *Store) took(items []item, plain bool, sent sending) {
 	s.mu.Lock()
 	first := plain && !s.plain
 	s.plain = s.plain || plain
 	s.state = State{}
+	s.newest = max(s.newest, sent.at)
 	for i := range items {
+		delete(s.refusals, items[i].place())
 		if items[i].version == versionStub {
 			continue
 		}
-		s.accepted = true
 		if len(s.done) >= maxPlaces {
 			clear(s.done)
 		}
 		s.done[items[i].place()] = true
-		delete(s.refusals, items[i].place())
 	}
 	s.mu.Unlock()
 	if first {
