@@ -103,6 +103,7 @@ type request struct {
 	body   []byte
 	raw    int   // size of body before compression
 	limit  int64 // of the answer's body; default 1 MiB
+	empty  bool  // the answer has no body
 }
 
 // An answer is an answer of status 200.
@@ -166,6 +167,10 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 		resp.Body.Close() // it was only read
 	}
 	switch {
+	case err == nil && resp.Header.Get(api.RequestIDHeader) == "":
+		return nil, &Error{Class: Network, Op: r.op, Hint: hintOther, err: errors.New("the answer is not the service's: it has no request id")}
+	case err == nil && r.empty && len(body) > 0:
+		return nil, &Error{Class: Network, Op: r.op, Hint: hintOther, err: errors.New("the answer is not the service's: it has a body")}
 	case err == nil:
 		return &answer{resp.Header, body}, nil
 	case parent.Err() != nil:

@@ -683,6 +683,7 @@ func BenchmarkPut(b *testing.B) {
 	for _, tls := range []bool{true, false} {
 		b.Run(fmt.Sprintf("tls=%v", tls), func(b *testing.B) {
 			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("x-log-requestid", "REQ1")
 				if r.Method == "GET" {
 					w.Write([]byte(matching))
 					return

@@ -82,6 +82,9 @@ func (c *Client) Logstore(ctx context.Context) (*Logstore, error) {
 	if err := json.Unmarshal(a.body, l); err != nil {
 		return nil, &Error{Class: Unknown, Op: "get logstore", err: fmt.Errorf("parse answer: %w", err)}
 	}
+	if l.Name != c.o.Logstore {
+		return nil, &Error{Class: Unknown, Op: "get logstore", Hint: hintOther, err: fmt.Errorf("the answer is about logstore %s", quote(l.Name))}
+	}
 	return l, nil
 }
 

@@ -109,6 +109,7 @@ const (
 	hintKey       = "replace the access key"
 	hintQuota     = "ask for a greater quota, or ship less"
 	hintShards    = "split the Logstore's shards"
+	hintOther     = "see what answers in the place of the service: a proxy, a portal, another server"
 	hintBill      = "open the service, or pay its bill"
 )
 

@@ -90,9 +90,10 @@ type fake struct {
 	answer   func(s *sent) *refusal // to a POST; nil = taken
 	logstore func() (int, string)   // to a GET of the Logstore
 	checks   []time.Time            // when that was asked for
-	got      []*sent                // all POSTs
-	stored   []int                  // seqs taken, in order
-	date     time.Duration          // the service's clock, ahead
+	stray    func(http.ResponseWriter)
+	got      []*sent       // all POSTs
+	stored   []int         // seqs taken, in order
+	date     time.Duration // the service's clock, ahead
 }
 
 type refusal struct {
@@ -118,13 +119,17 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			status, body = f.logstore()
 		}
 		w.WriteHeader(status)
-		io.WriteString(w, body)
+		io.WriteString(w, strings.Replace(body, `{"encrypt_conf"`, `{"logstoreName":"audit","encrypt_conf"`, 1))
 	case r.Method == "POST" && r.URL.Path == "/logstores/audit/shards/lb":
 		s := f.read(r)
 		f.got = append(f.got, s)
 		var no *refusal
 		if f.answer != nil {
 			no = f.answer(s)
+		}
+		if f.stray != nil {
+			f.stray(w)
+			return
 		}
 		if no == nil {
 			f.stored = append(f.stored, s.seqs...)

@@ -726,3 +726,28 @@ func TestEvidence(t *testing.T) {
 		})
 	}
 }
+
+// TestStrayAnswers has others than the service answer 200: nothing is stored.
+func TestStrayAnswers(t *testing.T) {
+	for name, stray := range map[string]func(http.ResponseWriter){
+		"no request id": func(w http.ResponseWriter) { w.Header().Del("x-log-requestid") },
+		"a body":        func(w http.ResponseWriter) { io.WriteString(w, "<html>Welcome</html>") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{stray: stray}
+				s, _ := newStore(t, f, storeOptions())
+				if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); e.Class != sls.Network {
+					t.Errorf("got %v", e)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{logstore: func() (int, string) { return 200, strings.Replace(matching, "audit", "other", 1) }}
+		s, _ := newStore(t, f, storeOptions())
+		if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); len(f.got) != 0 || !strings.Contains(e.Error(), "other") {
+			t.Errorf("got %v after %d posts", e, len(f.got))
+		}
+	})
+}

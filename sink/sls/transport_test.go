@@ -91,7 +91,10 @@ func client(t *testing.T, o sls.Options) *sls.Client {
 	return c
 }
 
-var answering = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, matching) })
+var answering = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("x-log-requestid", "REQ1")
+	io.WriteString(w, matching)
+})
 
 func TestTLS(t *testing.T) {
 	for name, c := range map[string]struct {
