@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"sealtail/seal"
 )
 
 // A pool holds the key sections met, by data key: an envelope that lost its
 // own opens with another's.
-type pool map[[16]byte]*dataKey
+type pool struct {
+	keys  map[[16]byte]*dataKey
+	tired bool // a key service was waited for in vain, and has not answered since
+}
 
 // A dataKey is what is known of one data key.
 type dataKey struct {
@@ -43,11 +47,11 @@ const maxSections = 16
 var errTooManySections = errors.New("too many different key sections of one data key")
 
 // add takes a key section in and returns the kept one that it equals.
-func (p pool) add(id [16]byte, rs []seal.Recipient, from origin) *section {
-	k := p[id]
+func (p *pool) add(id [16]byte, rs []seal.Recipient, from origin) *section {
+	k := p.keys[id]
 	if k == nil {
 		k = new(dataKey)
-		p[id] = k
+		p.keys[id] = k
 	}
 	for _, s := range k.sections {
 		if slices.EqualFunc(s.recipients, rs, sameRecipient) {
@@ -71,9 +75,9 @@ func sameRecipient(a, b seal.Recipient) bool {
 
 // unwrap returns the data key that h names, and the section it was unwrapped
 // from: the envelope's own if that does, else the first that does. Each
-// section is tried once, whatever comes of it.
-func (p pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, own *section) (dek []byte, by *section, err error) {
-	k := p[h.DEKID]
+// section is tried once, but for outages, whatever comes of it.
+func (p *pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, own *section) (dek []byte, by *section, err error) {
+	k := p.keys[h.DEKID]
 	if p.try(ctx, us, h, k, own) {
 		return k.dek, own, nil
 	}
@@ -92,10 +96,10 @@ func (p pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, o
 	return nil, nil, err
 }
 
-func (p pool) try(ctx context.Context, us []seal.Unwrapper, h *seal.Header, k *dataKey, s *section) bool {
+func (p *pool) try(ctx context.Context, us []seal.Unwrapper, h *seal.Header, k *dataKey, s *section) bool {
 	if !s.tried {
 		var dek []byte
-		dek, s.err = seal.Unwrap(ctx, h, s.recipients, us...)
+		dek, s.err = p.ask(ctx, us, h, s)
 		if ctx.Err() != nil {
 			return false
 		}
@@ -107,6 +111,48 @@ func (p pool) try(ctx context.Context, us []seal.Unwrapper, h *seal.Header, k *d
 		}
 	}
 	return s.err == nil
+}
+
+const (
+	outageFirst = 200 * time.Millisecond
+	outageTries = 9 // 51 s of waits
+	tiredTries  = 3
+)
+
+// ask unwraps a section. An outage of a key service, and its asking for fewer
+// calls, are waited for: for most of a minute, and shorter once that was in
+// vain.
+func (p *pool) ask(ctx context.Context, us []seal.Unwrapper, h *seal.Header, s *section) (dek []byte, err error) {
+	tries := outageTries
+	if p.tired {
+		tries = tiredTries
+	}
+	for try := 1; ; try++ {
+		dek, err = seal.Unwrap(ctx, h, s.recipients, us...)
+		if !passes(err) {
+			p.tired = p.tired && notMine(err) && err != nil
+			return dek, err
+		}
+		if try == tries {
+			p.tired = true
+			return nil, err
+		}
+		select {
+		case <-time.After(outageFirst << (try - 1)):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// passes reports whether among what unwrappers said is an outage of a key
+// service.
+func passes(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return slices.ContainsFunc(joined.Unwrap(), passes)
+	}
+	var k *seal.KMSError
+	return errors.As(err, &k) && (k.Class == seal.Outage || k.Throttled)
 }
 
 // notMine reports whether err of seal.Unwrap says no more than that no key at

@@ -145,7 +145,7 @@ func New(o Options) *Reader {
 	return &Reader{
 		o:       o,
 		streams: make(map[[16]byte]*stream),
-		pool:    pool{},
+		pool:    pool{keys: make(map[[16]byte]*dataKey)},
 		foreign: make(map[string]bool),
 		topics:  make(map[string]*string),
 	}
