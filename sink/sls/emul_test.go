@@ -194,8 +194,8 @@ func TestPullWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range []emul.Fault{
-			{Operation: "ListShards", Code: "ShardReadQuotaExceed", Count: 3},
-			{Operation: "GetCursor", Code: "ServerBusy", Count: 3},
+			{Operation: "ListShards", Code: "ShardReadQuotaExceed", Count: 30},
+			{Operation: "GetCursor", Code: "ServerBusy", Count: 8},
 			{Operation: "PullLogs", Cut: true, Count: 2},
 			{Operation: "PullLogs", HTML: true, Count: 2},
 		} {
@@ -725,4 +725,27 @@ func BenchmarkPut(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestPullStandsStill has a cursor that never reaches the end.
+func TestPullStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, options(&keys{}))
+		c.SetTransport(inProcess{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("x-log-requestid", "REQ1")
+			switch q := r.URL.Query(); {
+			case q.Get("type") == "logs":
+				w.Header().Set("x-log-cursor", q.Get("cursor"))
+				w.Header().Set("x-log-bodyrawsize", "0")
+			case q.Get("type") == "cursor":
+				fmt.Fprintf(w, `{"cursor":%q}`, "at-"+q.Get("from"))
+			default:
+				w.Write([]byte(`[{"shardID":0}]`))
+			}
+		})})
+		err := c.Pull(t.Context(), sls.Range{}, func(*sls.Item) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "stands still") {
+			t.Errorf("got %v", err)
+		}
+	})
 }

@@ -109,6 +109,7 @@ const (
 	hintKey       = "replace the access key"
 	hintQuota     = "ask for a greater quota, or ship less"
 	hintShards    = "split the Logstore's shards"
+	hintUnknown   = "nothing is dropped; the service's support knows this code"
 	hintOther     = "see what answers in the place of the service: a proxy, a portal, another server"
 	hintBill      = "open the service, or pay its bill"
 )
@@ -206,7 +207,7 @@ func find(status int, code, message string) row {
 			return r
 		}
 	}
-	return row{class: Unknown, cmk: true, hint: "nothing is dropped; the service's support knows this code"}
+	return row{class: Unknown, cmk: true, hint: hintUnknown}
 }
 
 // explain makes an Error of what the SDK returned for a request.

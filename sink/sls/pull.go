@@ -45,14 +45,15 @@ type Item struct {
 const (
 	pullGroups  = 4        // LogGroups asked for at a time
 	pullMax     = 48 << 20 // of them, uncompressed: 4 of the service's greatest, and room
-	pullTries   = 6        // of one request, while its trouble may pass
+	pullTries   = 9        // of one request in an outage: 61 s of waits
 	pullBackoff = 500 * time.Millisecond
+	pullWait    = 15 * time.Second // the longest
 )
 
 // Pull reads the Logstore and calls yield for each log, shard by shard, in
 // each as the service received them. It holds one answer of the service at a
-// time. Trouble that may pass is waited for, for up to half a minute each
-// time. It ends with an error of yield, as it is, with an [*Error], or with
+// time. An outage is waited for, for up to a minute each time, and throttling
+// for as long as it lasts. It ends with an error of yield, as it is, with an [*Error], or with
 // ctx.
 func (c *Client) Pull(ctx context.Context, r Range, yield func(*Item) error) error {
 	if !r.To.IsZero() && !r.From.Before(r.To) {
@@ -138,21 +139,50 @@ func (c *Client) cursor(ctx context.Context, shard int, at time.Time, otherwise 
 	return said.Cursor, nil
 }
 
-// patiently sends a request several times while its trouble may pass.
+// patiently sends a request again while its trouble may pass: for as long as
+// it is throttled, and through an outage of up to a minute.
 func (c *Client) patiently(ctx context.Context, r request) (*answer, error) {
-	for try := 1; ; try++ {
+	outages := 0
+	for try := 0; ; try++ {
 		a, err := c.do(ctx, r)
 		var e *Error
-		passes := errors.As(err, &e) && (e.Class == Network || e.Class == Transient || e.Class == Throttled)
-		if !passes || try == pullTries {
+		if !errors.As(err, &e) {
 			return a, err
 		}
+		switch e.Class {
+		case Throttled:
+		case Network, Transient:
+			if outages++; outages < pullTries {
+				break
+			}
+			fallthrough
+		default:
+			e.Hint = pullHint(e)
+			return nil, e
+		}
 		select {
-		case <-time.After(pullBackoff << (try - 1)):
+		case <-time.After(min(pullBackoff<<min(try, 10), pullWait)):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// pullHint is what a person can do about an error of reading.
+func pullHint(e *Error) string {
+	switch e.Class {
+	case Absent:
+		if e.Hint == hintProvision {
+			return "mend project, logstore and region"
+		}
+	case Unknown:
+		if e.Hint == hintUnknown {
+			return "the service's support knows this code"
+		}
+	case Content, TooLarge:
+		return ""
+	}
+	return e.Hint
 }
 
 func unreadable(op string, err error) *Error {
@@ -171,18 +201,23 @@ type puller struct {
 
 // shard reads a shard from a cursor to another.
 func (p *puller) shard(ctx context.Context, shard int, from, to string) error {
-	for from != to {
+	for stands := 0; from != to; {
 		next, n, err := p.once(ctx, shard, from, to)
 		if err != nil {
 			return err
 		}
-		if next == from {
-			if n > 0 {
-				return unreadable("pull logs", errors.New("the cursor stands still"))
-			}
-			return nil
+		if next != from {
+			from, stands = next, 0
+			continue
 		}
-		from = next
+		if stands++; n > 0 || stands == pullTries {
+			return unreadable("pull logs", errors.New("the cursor stands still before the end"))
+		}
+		select {
+		case <-time.After(min(pullBackoff<<stands, pullWait)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }
