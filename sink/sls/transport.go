@@ -38,7 +38,7 @@ func (o *Options) check() (scheme string, err error) {
 		if host == "" {
 			host = u.Host
 		}
-		if ip := net.ParseIP(hostOnly(host)); ip != nil && !ip.IsLoopback() {
+		if host = hostOnly(host); host != "localhost" && !net.ParseIP(host).IsLoopback() {
 			fault("endpoint %q: http:// is for loopback addresses only; use https://", o.Endpoint)
 		}
 	}
