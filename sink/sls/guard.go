@@ -24,6 +24,7 @@ type guard struct {
 
 const (
 	verdictHolds = 24 * time.Hour
+	checkTimeout = 5 * time.Second
 	recheckFirst = time.Minute
 	recheckMax   = 5 * time.Minute
 	hintDrift    = "nothing is shipped: mend the config, or the Logstore (its algorithm and key cannot be changed)"
@@ -38,7 +39,7 @@ func (g *guard) check(ctx context.Context, s *Store) error {
 		return ctx.Err()
 	}
 	if !time.Now().Before(g.next) {
-		l, err := s.c.Logstore(ctx)
+		l, err := g.look(ctx, s)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -49,6 +50,21 @@ func (g *guard) check(ctx context.Context, s *Store) error {
 		}
 	}
 	return g.answer()
+}
+
+// look asks about the Logstore: where a verdict holds that lets envelopes go,
+// not for long.
+func (g *guard) look(ctx context.Context, s *Store) (*Logstore, error) {
+	if g.at.IsZero() || g.drift != nil || g.stale(time.Now()) {
+		return s.c.Logstore(ctx)
+	}
+	within, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	l, err := s.c.Logstore(within)
+	if within.Err() != nil && ctx.Err() == nil && err != nil {
+		err = &Error{Class: Network, Op: "get logstore", err: fmt.Errorf("no answer within %v", checkTimeout)}
+	}
+	return l, err
 }
 
 // void forgets the verdict, because the Logstore it was about is gone: one

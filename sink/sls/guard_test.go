@@ -2,6 +2,7 @@ package sls_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -249,4 +250,40 @@ func TestRecreated(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hanging has the question about the Logstore hang.
+type hanging struct {
+	inProcess
+	hang *bool
+}
+
+func (h hanging) RoundTrip(r *http.Request) (*http.Response, error) {
+	if *h.hang && r.Method == "GET" {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return h.inProcess.RoundTrip(r)
+}
+
+// TestCheckHangs has no answer to a comparison while the last one still holds.
+func TestCheckHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		c := client(t, options(&keys{}))
+		hang := false
+		c.SetTransport(hanging{inProcess{f}, &hang})
+		s, err := sls.NewStore(c, storeOptions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			began := time.Now()
+			if err := s.Put(t.Context(), envelopes(1, 100)); err != nil || time.Since(began) > 5*time.Second {
+				t.Fatalf("got %v after %v", err, time.Since(began))
+			}
+			hang = true
+			time.Sleep(5 * time.Minute)
+		}
+	})
 }
