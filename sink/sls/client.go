@@ -104,6 +104,7 @@ type request struct {
 	raw    int   // size of body before compression
 	limit  int64 // of the answer's body; default 1 MiB
 	empty  bool  // the answer has no body
+	noCMK  bool  // the Logstore has none of its own
 }
 
 // An answer is an answer of status 200.
@@ -178,7 +179,7 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	return nil, c.explain(r.op, t, err, secret, token)
+	return nil, c.explain(r, t, err, secret, token)
 }
 
 // A trip is the transport of one request: it gives the SDK, which knows no

@@ -19,6 +19,7 @@ const (
 // message speaks of, where the code leaves that open, or by the KMS itself.
 var (
 	cmkMessage = regexp.MustCompile(`(?i)\bkms\b|\bkms:|\bcmk\b|encrypt|\bkey (is |was )?(disabled|not ?exist|does not exist|pending)`)
+	kmsAction  = regexp.MustCompile(`(?i)action: *kms:`)
 	accessKey  = regexp.MustCompile(`(?i)access ?key`)
 )
 
@@ -26,6 +27,9 @@ var (
 // that the user chose say nothing.
 func (c *Client) speaksOfKMS(e *Error) bool {
 	text := e.Message
+	if strings.Contains(strings.ToLower(text), "denied by") {
+		return kmsAction.MatchString(text)
+	}
 	for _, name := range []string{c.o.Logstore, c.o.Project} {
 		text = strings.ReplaceAll(text, name, "_")
 	}

@@ -211,8 +211,8 @@ func find(status int, code, message string) row {
 }
 
 // explain makes an Error of what the SDK returned for a request.
-func (c *Client) explain(op string, t *trip, err error, secrets ...string) *Error {
-	e := &Error{Op: op, Status: t.status}
+func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *Error {
+	e := &Error{Op: sent.op, Status: t.status}
 	if t.status == 0 || t.status == http.StatusOK {
 		e.Class, e.err = Network, plain(err)
 		e.Hint = networkHint(err)
@@ -226,7 +226,7 @@ func (c *Client) explain(op string, t *trip, err error, secrets ...string) *Erro
 		e.Code, e.Message = said.Code, said.Message
 	}
 	r := find(e.Status, e.Code, e.Message)
-	e.Class, e.do, e.Hint, e.cmk = r.class, r.do, r.hint, r.cmk
+	e.Class, e.do, e.Hint, e.cmk = r.class, r.do, r.hint, r.cmk && !sent.noCMK
 	e.RequestID = clean(t.header.Get(api.RequestIDHeader), 64)
 	if date, err := http.ParseTime(t.header.Get("Date")); err == nil {
 		e.Skew = time.Until(date).Round(time.Second)

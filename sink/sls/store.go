@@ -206,7 +206,7 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sendin
 	r := request{
 		op: "put", method: "POST", uri: s.c.logstore("/shards/lb"),
 		header: map[string]string{"Content-Type": "application/x-protobuf"},
-		body:   b.raw, raw: len(b.raw), empty: true,
+		body:   b.raw, raw: len(b.raw), empty: true, noCMK: s.o.Encryption.CMK == "",
 	}
 	if !plain {
 		r.header["x-log-compresstype"] = "zstd"

@@ -199,7 +199,12 @@ func TestErrorTable(t *testing.T) {
 		t.Run(fmt.Sprintf("%d %s %s", r.status, r.code, r.message), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &fake{}
-				s, k := newStore(t, f, storeOptions())
+				o := storeOptions()
+				if r.class == sls.CMK {
+					o.Encryption = sls.Encryption{Type: "m4", CMK: "key-1", RoleARN: "acs:ram::1:role/r", Region: "cn-hangzhou"}
+					f.logstore = func() (int, string) { return 200, byok }
+				}
+				s, k := newStore(t, f, o)
 				f.answer = refuse(refusal{r.status, r.code, r.message, r.message == "html"}, 0)
 				err := s.Put(t.Context(), envelopes(3, 1000))
 				e := asError(t, err)
@@ -750,4 +755,31 @@ func TestStrayAnswers(t *testing.T) {
 			t.Errorf("got %v after %d posts", e, len(f.got))
 		}
 	})
+}
+
+// TestNoCMKOfItsOwn has answers that speak of a KMS where it has no part.
+func TestNoCMKOfItsOwn(t *testing.T) {
+	own := sls.Encryption{Type: "m4", CMK: "key-1", RoleARN: "acs:ram::1:role/r", Region: "cn-hangzhou"}
+	for _, c := range []struct {
+		e    sls.Encryption
+		r    refusal
+		want sls.Class
+	}{
+		{sls.Encryption{Type: "default"}, refusal{403, "KMSKeyDisabled", "", false}, sls.Unknown},
+		{sls.Encryption{Type: "default"}, refusal{500, "InternalServerError", "kms", false}, sls.Transient},
+		{own, refusal{401, "Unauthorized", "denied by sts or ram, action: log:PostLogStoreLogs, resource: acs:log:x, principal: kms-shipper", false}, sls.Denied},
+		{own, refusal{401, "Unauthorized", "denied by sts or ram, action: kms:Decrypt, resource: acs:kms:x", false}, sls.CMK},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{answer: refuse(c.r, 0)}
+			o := storeOptions()
+			if o.Encryption = c.e; c.e.CMK != "" {
+				f.logstore = func() (int, string) { return 200, byok }
+			}
+			s, _ := newStore(t, f, o)
+			if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); e.Class != c.want {
+				t.Errorf("got %q, want %q: %v", e.Class, c.want, e)
+			}
+		})
+	}
 }
