@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -210,6 +211,9 @@ func find(status int, code, message string) row {
 	return row{class: Unknown, cmk: true, hint: hintUnknown}
 }
 
+// echo is of a message that repeats the request's signature.
+var echo = regexp.MustCompile(`(?i)authorization|signature *[=:]|HMAC-SHA`)
+
 // explain makes an Error of what the SDK returned for a request.
 func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *Error {
 	e := &Error{Op: sent.op, Status: t.status}
@@ -241,6 +245,9 @@ func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *E
 		if s != "" {
 			e.Message = strings.ReplaceAll(e.Message, s, "…")
 		}
+	}
+	if strings.EqualFold(e.Code, "SignatureNotMatch") || echo.MatchString(e.Message) {
+		e.Message = "" // it repeats what was signed
 	}
 	e.Code, e.Message = clean(e.Code, 64), clean(e.Message, 512)
 	if e.Code == "" {

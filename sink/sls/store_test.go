@@ -598,10 +598,20 @@ func TestNoSecretInErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		s, _ := newStore(t, f, storeOptions())
-		f.answer = refuse(refusal{401, "SignatureNotMatch", "sign of " + secret + "\x1b[31m\n and " + secret, false}, 0)
+		f.answer = refuse(refusal{401, "Unauthorized", "sign of " + secret + "\x1b[31m\n and " + secret, false}, 0)
 		err := s.Put(t.Context(), envelopes(1, 100))
 		if text := err.Error(); strings.Contains(text, secret) || strings.ContainsAny(text, "\x1b\n") || !strings.Contains(text, "sign of …") {
 			t.Errorf("got %q", text)
+		}
+		for _, r := range []refusal{
+			{401, "SignatureNotMatch", "signature abcdef does not match", false},
+			{401, "Unauthorized", "Authorization: SLS4-HMAC-SHA256 Credential=x, Signature=abcdef", false},
+			{403, "SomethingNew", "bad Signature=abcdef", false},
+		} {
+			f.answer = refuse(r, 0)
+			if text := s.Put(t.Context(), envelopes(1, 100)).Error(); strings.Contains(text, "abcdef") {
+				t.Errorf("got %q", text)
+			}
 		}
 		if text := fmt.Sprintf("%+v %+v", s.State(), asError(t, err)); strings.Contains(text, secret) {
 			t.Errorf("got %q", text)
