@@ -13,12 +13,13 @@ import (
 // the table says.
 func (s *Store) send(ctx context.Context, items []item) error {
 	s.mu.Lock()
-	plain, restamped := s.plain, false
+	plain, restamped := time.Now().Before(s.plain), false
 	s.mu.Unlock()
+	refusedAs := ""
 	for {
 		size, sent, err := s.post(ctx, items, plain)
 		if err == nil {
-			s.took(items, plain, sent)
+			s.took(items, refusedAs, sent)
 			return nil
 		}
 		var e *Error
@@ -44,7 +45,7 @@ func (s *Store) send(ctx context.Context, items []item) error {
 			return s.alone(ctx, &items[0], sent, e)
 		case isolate, suspect:
 			if !plain {
-				plain = true
+				plain, refusedAs = true, e.Code
 				continue
 			}
 			if len(items) > 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -24,7 +25,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards what follows
 	ceiling  int        // of a LogGroup, raw
-	plain    bool       // the service refuses compressed bodies
+	plain    time.Time  // until then bodies go uncompressed
 	skew     time.Duration
 	clock    moment
 	newest   moment             // when the newest request that was taken had been sent
@@ -53,6 +54,8 @@ const (
 	maxPlaces    = 8192 // remembered in done and refusals
 	rejectAfter  = 5    // refusals of an envelope alone, where it may not be at fault
 	maxFaults    = 16   // requests refused for what they hold in one Put that nothing was taken of
+	plainFor     = time.Hour
+	plainForGood = 100 * 365 * 24 * time.Hour
 	lowerCeiling = 64 << 10
 )
 
@@ -216,11 +219,17 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sendin
 	return len(b.raw), sent, err
 }
 
-// took notes that the service has taken items.
-func (s *Store) took(items []item, plain bool, sent sending) {
+// took notes that the service has taken items. refusedAs is the code by which
+// it refused them compressed; "" = it did not.
+func (s *Store) took(items []item, refusedAs string, sent sending) {
 	s.mu.Lock()
-	first := plain && !s.plain
-	s.plain = s.plain || plain
+	first := refusedAs != ""
+	if first {
+		s.plain = time.Now().Add(plainFor)
+		if strings.EqualFold(refusedAs, "InvalidCompressType") || strings.EqualFold(refusedAs, "PostBodyUncompressError") {
+			s.plain = time.Now().Add(plainForGood)
+		}
+	}
 	s.state = State{}
 	s.newest = max(s.newest, sent.at)
 	for i := range items {
@@ -235,7 +244,7 @@ func (s *Store) took(items []item, plain bool, sent sending) {
 	}
 	s.mu.Unlock()
 	if first {
-		s.tell("the service takes no zstd: envelopes go uncompressed from now on")
+		s.tell("the service refused a body in zstd that it took uncompressed: envelopes go uncompressed")
 	}
 }
 

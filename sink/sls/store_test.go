@@ -485,6 +485,15 @@ func TestUncompressedIsRemembered(t *testing.T) {
 			if len(f.got) != 4 || len(told) != 1 {
 				t.Errorf("%s: got %d posts, told %q; want 4, once", code, len(f.got), told)
 			}
+			// Where the code does not say that it is zstd, that is tried again.
+			f.answer = nil
+			time.Sleep(61 * time.Minute)
+			if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := f.got[len(f.got)-1].plain, code == "InvalidCompressType" || code == "PostBodyUncompressError"; got != want {
+				t.Errorf("%s: an hour later: got plain %v, want %v", code, got, want)
+			}
 		})
 	}
 }
