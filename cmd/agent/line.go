@@ -52,13 +52,23 @@ type committer struct {
 
 	mu    sync.Mutex // held while an entry is appended
 	state *state     // guarded by mu once the line runs
+	err   error      // of the entry that state is ahead by; nothing follows it
 }
 
 // Append is for the pipeline.
 func (c *committer) Append(ctx context.Context, env []byte, moved []record.Position) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.spool.Append(ctx, env, c.state.advance(env, moved), c.state.Snapshot)
+	return c.append(ctx, env, moved)
+}
+
+// append commits an entry. After one that was not committed the state is ahead
+// of the spool, and a snapshot of it would skip what that entry had.
+func (c *committer) append(ctx context.Context, env []byte, moved []record.Position) error {
+	if c.err == nil {
+		c.err = c.spool.Append(ctx, env, c.state.advance(env, moved), c.state.Snapshot)
+	}
+	return c.err
 }
 
 // found commits what the tailer knows of files past the pipeline, which may be
@@ -83,7 +93,7 @@ func (c *committer) found(ctx context.Context, files []record.Position) error {
 		}
 		files[i] = known
 	}
-	return c.spool.Append(ctx, nil, c.state.advance(nil, files), c.state.Snapshot)
+	return c.append(ctx, nil, files)
 }
 
 // discoveries are what the tailer found and nobody committed yet.

@@ -290,3 +290,40 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// After an entry that was not committed nothing is: its positions would be in
+// the next snapshot.
+func TestNothingFollowsAFailedAppend(t *testing.T) {
+	id, sealNext := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	dir := filepath.Join(t.TempDir(), "spool")
+	sp, err := spool.Open(dir, spool.Options{MaxBytes: 1 << 20, SegmentBytes: 1 << 19}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sp.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &committer{spool: sp, state: st}
+	var committed int64
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for n := int64(1); ; n++ {
+		if err := c.Append(ended, sealNext(make([]byte, 100<<10)), []record.Position{at(1, n-1, n)}); err != nil {
+			break // full
+		}
+		committed = n
+	}
+	if err := c.found(t.Context(), []record.Position{at(2, 0, 0)}); err == nil {
+		t.Error("an entry was committed behind one that was not")
+	}
+	sp.Close()
+	after := &state{identity: id}
+	if sp, err = spool.Open(dir, spool.Options{}, after); err != nil {
+		t.Fatal(err)
+	}
+	sp.Close()
+	if p, _ := after.positions.Get(1); p.Offset != committed {
+		t.Errorf("got offset %d, want %d", p.Offset, committed)
+	}
+}
