@@ -98,10 +98,17 @@ func (ps *Positions) Get(id uint64) (Position, bool) {
 }
 
 // AppendDelta encodes the positions that moved, takes them over and returns
-// dst with the encoding. Identity, offset and prints are always written, so
-// that a delta alone still names its file; path and device only if they
-// changed.
+// dst with the encoding.
 func (ps *Positions) AppendDelta(dst []byte, moved []Position) []byte {
+	dst = ps.EncodeDelta(dst, moved)
+	ps.Put(moved)
+	return dst
+}
+
+// EncodeDelta encodes the positions that moved, one a file, and does not take
+// them over. Identity, offset and prints are always written, so that a delta
+// alone still names its file; path and device only if they changed.
+func (ps *Positions) EncodeDelta(dst []byte, moved []Position) []byte {
 	for _, p := range moved {
 		old, known := ps.files[p.ID]
 		mask := p.mask()
@@ -112,10 +119,19 @@ func (ps *Positions) AppendDelta(dst []byte, moved []Position) []byte {
 			mask &^= hasDev
 		}
 		dst = p.append(dst, mask)
-		ps.put(p)
 	}
 	return dst
 }
+
+// Put takes over the positions that moved.
+func (ps *Positions) Put(moved []Position) {
+	for _, p := range moved {
+		ps.put(p)
+	}
+}
+
+// Clone returns a copy that changes apart.
+func (ps *Positions) Clone() Positions { return Positions{maps.Clone(ps.files)} }
 
 // AppendSnapshot encodes all positions.
 func (ps *Positions) AppendSnapshot(dst []byte) []byte {

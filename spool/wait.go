@@ -51,7 +51,7 @@ func (g *signal) raise() {
 // something was trimmed, and at least every Options.Retry: room on a disk comes
 // without a sign.
 func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error)) error {
-	var since time.Time
+	counted := false
 	for {
 		s.mu.Lock()
 		room, err := s.room.wait(), s.err
@@ -63,8 +63,16 @@ func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error
 		s.mu.Lock()
 		changed := s.stats.Waiting != why
 		s.stats.Waiting = why
-		if why != "" && since.IsZero() {
+		if why != "" && !counted {
 			s.stats.Waits++
+			counted = true
+		}
+		if why != "" && s.waitsSince.IsZero() {
+			s.waitsSince = time.Now()
+		}
+		since := s.waitsSince
+		if why == "" {
+			s.waitsSince = time.Time{}
 		}
 		s.mu.Unlock()
 		if err != nil {
@@ -75,9 +83,6 @@ func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error
 				s.log.Info("spool goes on", zap.String("dir", s.dir), zap.Duration("waited", time.Since(since)))
 			}
 			return nil
-		}
-		if since.IsZero() {
-			since = time.Now()
 		}
 		if changed {
 			s.log.Warn("spool waits", zap.String("dir", s.dir), zap.String("why", why))
@@ -91,9 +96,6 @@ func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error
 		}
 		timer.Stop()
 		if err != nil {
-			s.mu.Lock()
-			s.stats.Waiting = ""
-			s.mu.Unlock()
 			return err
 		}
 	}

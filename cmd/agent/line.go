@@ -50,50 +50,67 @@ type line struct {
 type committer struct {
 	spool *spool.Spool
 
-	mu    sync.Mutex // held while an entry is appended
-	state *state     // guarded by mu once the line runs
-	err   error      // of the entry that state is ahead by; nothing follows it
+	mu    sync.Mutex // held while an entry is tried
+	state *state     // as of the newest entry; guarded by mu once the line runs
 }
 
 // Append is for the pipeline.
 func (c *committer) Append(ctx context.Context, env []byte, moved []record.Position) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.append(ctx, env, moved)
-}
-
-// append commits an entry. After one that was not committed the state is ahead
-// of the spool, and a snapshot of it would skip what that entry had.
-func (c *committer) append(ctx context.Context, env []byte, moved []record.Position) error {
-	if c.err == nil {
-		c.err = c.spool.Append(ctx, env, c.state.advance(env, moved), c.state.Snapshot)
-	}
-	return c.err
+	return c.commit(ctx, env, func() []record.Position { return moved })
 }
 
 // found commits what the tailer knows of files past the pipeline, which may be
-// waiting for a key for hours: a restart meanwhile must know them, and how much
-// of them there is to lose. How far a file is taken is the pipeline's to say;
-// found never moves that.
+// waiting for a key or for room for hours: a restart meanwhile must know them,
+// and how much of them there is to lose. How far a file is taken is the
+// pipeline's to say; found never moves that.
 func (c *committer) found(ctx context.Context, files []record.Position) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if len(files) == 0 {
 		return nil
 	}
-	for i, p := range files {
-		known, ok := c.state.positions.Get(p.ID)
-		if !ok {
-			known = p
+	return c.commit(ctx, nil, func() []record.Position {
+		moved := make([]record.Position, len(files))
+		for i, p := range files {
+			known, ok := c.state.positions.Get(p.ID)
+			if !ok {
+				known = p
+			}
+			known.From = known.Offset
+			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
+			if known.Offset == 0 {
+				known.Head = p.Head
+			}
+			moved[i] = known
 		}
-		known.From = known.Offset
-		known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
-		if known.Offset == 0 {
-			known.Head = p.Head
+		return moved
+	})
+}
+
+// turn is how long an entry that waits for room keeps others from being tried.
+const turn = time.Second
+
+// commit appends an entry, with the positions as they are when it is tried. The
+// state takes it over once it is committed.
+func (c *committer) commit(ctx context.Context, env []byte, moved func() []record.Position) error {
+	for {
+		err := c.try(ctx, env, moved)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
 		}
-		files[i] = known
 	}
-	return c.append(ctx, nil, files)
+}
+
+func (c *committer) try(ctx context.Context, env []byte, moved func() []record.Position) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, turn)
+	defer cancel()
+	ps := moved()
+	snapshot := func() []byte { return c.state.after(env, ps).Snapshot() }
+	if err := c.spool.Append(ctx, env, c.state.positions.EncodeDelta(nil, ps), snapshot); err != nil {
+		return err
+	}
+	c.state.advance(env, ps)
+	return nil
 }
 
 // discoveries are what the tailer found and nobody committed yet.

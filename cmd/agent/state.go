@@ -188,12 +188,19 @@ func (s *state) Snapshot() []byte {
 	return s.positions.AppendSnapshot(b)
 }
 
-// advance takes over an entry that is about to be appended and returns its
-// delta. The state keeps env.
-func (s *state) advance(env []byte, moved []record.Position) (delta []byte) {
+// advance takes over an entry. The state keeps env.
+func (s *state) advance(env []byte, moved []record.Position) {
 	s.begun = true
 	if env != nil {
 		s.last, s.lost = env, nil
 	}
-	return s.positions.AppendDelta(nil, moved)
+	s.positions.Put(moved)
+}
+
+// after is the state as of an entry that is not taken over yet.
+func (s *state) after(env []byte, moved []record.Position) *state {
+	n := *s
+	n.positions = s.positions.Clone()
+	n.advance(env, moved)
+	return &n
 }

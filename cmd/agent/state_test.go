@@ -291,9 +291,9 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// After an entry that was not committed nothing is: its positions would be in
-// the next snapshot.
-func TestNothingFollowsAFailedAppend(t *testing.T) {
+// A spool that is full lets positions in, past an envelope that waits, and what
+// waits moves no position.
+func TestFoundPastAnEnvelopeThatWaits(t *testing.T) {
 	id, sealNext := sealer(t, seal.AES256GCM)
 	st := &state{identity: id}
 	dir := filepath.Join(t.TempDir(), "spool")
@@ -305,17 +305,27 @@ func TestNothingFollowsAFailedAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &committer{spool: sp, state: st}
-	var committed int64
-	ended, end := context.WithCancel(t.Context())
-	end()
-	for n := int64(1); ; n++ {
-		if err := c.Append(ended, sealNext(make([]byte, 100<<10)), []record.Position{at(1, n-1, n)}); err != nil {
-			break // full
+	ctx, stop := context.WithCancel(t.Context())
+	full, done := make(chan int64), make(chan error)
+	go func() {
+		for n := int64(1); ; n++ {
+			ended, end := context.WithCancel(ctx)
+			end()
+			env := sealNext(make([]byte, 90<<10))
+			if err := c.Append(ended, env, []record.Position{at(1, n-1, n)}); err != nil {
+				full <- n - 1
+				done <- c.Append(ctx, env, []record.Position{at(1, n-1, n)}) // waits
+				return
+			}
 		}
-		committed = n
+	}()
+	committed := <-full
+	if err := c.found(ctx, []record.Position{at(2, 0, 0)}); err != nil {
+		t.Fatal(err)
 	}
-	if err := c.found(t.Context(), []record.Position{at(2, 0, 0)}); err == nil {
-		t.Error("an entry was committed behind one that was not")
+	stop()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the end of ctx", err)
 	}
 	sp.Close()
 	after := &state{identity: id}
@@ -325,5 +335,8 @@ func TestNothingFollowsAFailedAppend(t *testing.T) {
 	sp.Close()
 	if p, _ := after.positions.Get(1); p.Offset != committed {
 		t.Errorf("got offset %d, want %d", p.Offset, committed)
+	}
+	if _, ok := after.positions.Get(2); !ok {
+		t.Error("the file that was found is not known")
 	}
 }
