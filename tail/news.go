@@ -35,7 +35,7 @@ func (t *Tailer) tell(f *file) {
 // find has the position told to [Options.Found] if a restart could lose the
 // file without a trace.
 func (t *Tailer) find(f *file) {
-	if t.o.Found != nil && !f.fresh && f.untraced() {
+	if t.o.Found != nil && !f.fresh && (t.leaving || f.untraced()) {
 		f.fresh = true
 		t.fresh = append(t.fresh, f)
 	}
@@ -53,7 +53,7 @@ func (t *Tailer) found() {
 	ps := make([]record.Position, 0, len(t.fresh))
 	for _, f := range t.fresh {
 		f.fresh = false
-		if !f.untraced() || f.pos.Forget || f.pos.Closed != 0 {
+		if !t.leaving && !f.untraced() || f.pos.Forget || f.pos.Closed != 0 {
 			continue
 		}
 		p := t.still(f)
@@ -80,10 +80,12 @@ func (t *Tailer) grown(f *file) {
 	}
 }
 
-// lastNews tells what files without a name have now: they end with this process.
+// lastNews tells what files with unread bytes have now, and those without a
+// name, which end with this process.
 func (t *Tailer) lastNews() {
+	t.leaving = true
 	for _, f := range t.files {
-		if f.name.unlinked {
+		if f.name.unlinked || f.unread() > 0 {
 			t.find(f)
 		}
 	}

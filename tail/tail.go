@@ -93,12 +93,12 @@ type Options struct {
 
 	// Found, if set, is told the positions of files that a restart could lose
 	// without a trace: those that nothing was taken of, when they are
-	// identified, and again when they were renamed or have grown; and those
-	// without a name, when they lose it, have grown, and when Run ends. It is
-	// called by the goroutine of Run, also while nobody takes chunks, and must
-	// not block; it may keep the slice. What is told is to be committed at
-	// once. Offset is always 0: of a file that more is committed of, only
-	// path, size and Deleted are news.
+	// identified, and again when they were renamed or have grown; those without
+	// a name, when they lose it or have grown; and when Run ends, all with
+	// unread bytes. It is called by the goroutine of Run, also while nobody
+	// takes chunks, and must not block; it may keep the slice. What is told is
+	// to be committed at once. Offset is always 0: of a file that more is
+	// committed of, only path, size and Deleted are news.
 	Found func([]record.Position)
 
 	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB
@@ -153,6 +153,7 @@ type Tailer struct {
 	waiting fifo               // files with news that there is no descriptor for
 	hot     []*file            // looked at more often than each Poll
 	fresh   []*file            // to be told to Options.Found
+	leaving bool               // Run is about to return
 	dirty   []*file            // with something to tell beside their bytes
 	telling bool               // it is time to tell it
 	losing  bool               // a loss is to be told
