@@ -4,7 +4,7 @@ BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$(VERSI
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
-.PHONY: build cross test race vet fuzz torture sdk bench
+.PHONY: build cross test race vet fuzz torture soak sdk bench
 
 build: ## bin/sealtail, bin/sealtail-reader, bin/sealtail-emulator
 	$(BUILD) -o bin/sealtail ./cmd/agent
@@ -38,7 +38,10 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 torture: ## kill -9 under rotation, nginx with logrotate: minutes
-	go test -tags torture -count=1 -timeout 20m -v ./e2e
+	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx' ./e2e
+
+soak: ## 20 MB/s to the emulator while both CMKs go off and on, for SOAK (60s)
+	go test -tags torture -count=1 -timeout 40m -v -run Soak ./e2e
 
 sdk: ## the KMS client held against the vendor's own, which is a module apart
 	cd test/alikmssdk && go vet ./... && go test -count=1 ./...
