@@ -93,8 +93,11 @@ const turn = time.Second
 func (c *committer) commit(ctx context.Context, env []byte, moved func() []record.Position) error {
 	for {
 		err := c.try(ctx, env, moved)
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		if !errors.Is(err, context.DeadlineExceeded) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 }
