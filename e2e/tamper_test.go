@@ -140,7 +140,6 @@ func TestClonedStateBeginsNewStreams(t *testing.T) {
 	appendTo(t, r.path("logs", "a.log"), "on the other machine\n")
 	r.until("it to say so", func() bool { return r.logged("another machine") == 1 })
 	r.until("its start", func() bool { return r.logged("started") == 2 })
-	r.stop()
 	r.signers()
 	second, err := os.ReadFile(r.path("signers"))
 	if err != nil {
@@ -151,12 +150,17 @@ func TestClonedStateBeginsNewStreams(t *testing.T) {
 	}
 	both := r.path("both")
 	r.write("both", string(first)+string(second))
+	open := []string{"open", "--dir", r.path("sealed"), "--keyring", r.path("offline.json"), "--signers", both}
+	r.until("the line to be sealed", func() bool {
+		text, _, _ := r.try("sealtail-reader", open...)
+		return strings.Contains(text, "other machine")
+	})
+	r.stop()
 	out := r.run("sealtail-reader", "verify", "--dir", r.path("sealed"), "--signers", both)
 	if strings.Count(out, "anchored") != 2 {
 		t.Errorf("got %s, want two anchored streams", out)
 	}
-	text := r.run("sealtail-reader", "open", "--dir", r.path("sealed"), "--keyring", r.path("offline.json"), "--signers", both)
-	if got, want := text, "line 0\nline 1\non the other machine\n"; got != want {
+	if got, want := r.run("sealtail-reader", open...), "line 0\nline 1\non the other machine\n"; got != want {
 		t.Errorf("opened %q, want %q", got, want)
 	}
 	// Back home its state is another machine's again; nothing is read twice.
