@@ -103,7 +103,7 @@ func (o *opener) node(ctx context.Context, n *node) error {
 		if by != c.section && by.from == fromEnvelope && !outOfReach(c.section.err) {
 			o.find(Damaged, n, c, "its key section does not yield the data key; opened with that of another envelope")
 		}
-		groups, err := content(e, dek)
+		groups, err := content(e, dek.Bytes())
 		if err != nil {
 			o.find(Damaged, n, c, "genuine, but does not open: %v", err)
 			return nil

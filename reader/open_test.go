@@ -243,10 +243,10 @@ type counting struct {
 	err   error
 }
 
-func (c *counting) Unwrap(ctx context.Context, r seal.Recipient, context []byte) ([]byte, error) {
+func (c *counting) Unwrap(ctx context.Context, r seal.Recipient, context []byte) (seal.Secret, error) {
 	c.calls++
 	if c.err != nil {
-		return nil, c.err
+		return seal.Secret{}, c.err
 	}
 	return c.Unwrapper.Unwrap(ctx, r, context)
 }

@@ -19,9 +19,9 @@ type pool struct {
 
 // A dataKey is what is known of one data key.
 type dataKey struct {
-	sections []*section // distinct ones, in the order in which they were met
-	dek      []byte     // nil: not unwrapped yet
-	by       *section   // that it was unwrapped from
+	sections []*section  // distinct ones, in the order in which they were met
+	dek      seal.Secret // empty: not unwrapped yet
+	by       *section    // that it was unwrapped from
 }
 
 // A section is a key section. Sections are not signed: anybody may have
@@ -76,12 +76,12 @@ func sameRecipient(a, b seal.Recipient) bool {
 // unwrap returns the data key that h names, and the section it was unwrapped
 // from: the envelope's own if that does, else the first that does. Each
 // section is tried once, but for outages, whatever comes of it.
-func (p *pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, own *section) (dek []byte, by *section, err error) {
+func (p *pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, own *section) (dek seal.Secret, by *section, err error) {
 	k := p.keys[h.DEKID]
 	if p.try(ctx, us, h, k, own) {
 		return k.dek, own, nil
 	}
-	if k.dek != nil {
+	if k.by != nil {
 		return k.dek, k.by, nil
 	}
 	err = own.err
@@ -93,21 +93,21 @@ func (p *pool) unwrap(ctx context.Context, us []seal.Unwrapper, h *seal.Header, 
 			err = s.err // what the user gave just for this says more
 		}
 	}
-	return nil, nil, err
+	return seal.Secret{}, nil, err
 }
 
 func (p *pool) try(ctx context.Context, us []seal.Unwrapper, h *seal.Header, k *dataKey, s *section) bool {
 	if !s.tried {
-		var dek []byte
+		var dek seal.Secret
 		dek, s.err = p.ask(ctx, us, h, s)
 		if ctx.Err() != nil {
 			return false
 		}
 		s.tried = true
-		if s.err == nil && k.dek == nil {
+		if s.err == nil && k.by == nil {
 			k.dek, k.by = dek, s
 		} else {
-			clear(dek)
+			dek.Wipe()
 		}
 	}
 	return s.err == nil
@@ -122,7 +122,7 @@ const (
 // ask unwraps a section. An outage of a key service, and its asking for fewer
 // calls, are waited for: for most of a minute, and shorter once that was in
 // vain.
-func (p *pool) ask(ctx context.Context, us []seal.Unwrapper, h *seal.Header, s *section) (dek []byte, err error) {
+func (p *pool) ask(ctx context.Context, us []seal.Unwrapper, h *seal.Header, s *section) (dek seal.Secret, err error) {
 	tries := outageTries
 	if p.tired {
 		tries = tiredTries
@@ -135,12 +135,12 @@ func (p *pool) ask(ctx context.Context, us []seal.Unwrapper, h *seal.Header, s *
 		}
 		if try == tries {
 			p.tired = true
-			return nil, err
+			return seal.Secret{}, err
 		}
 		select {
 		case <-time.After(outageFirst << (try - 1)):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return seal.Secret{}, ctx.Err()
 		}
 	}
 }

@@ -18,9 +18,9 @@ type failing struct {
 	with error
 }
 
-func (f *failing) Unwrap(ctx context.Context, r seal.Recipient, c []byte) ([]byte, error) {
+func (f *failing) Unwrap(ctx context.Context, r seal.Recipient, c []byte) (seal.Secret, error) {
 	if f.n--; f.n >= 0 {
-		return nil, f.with
+		return seal.Secret{}, f.with
 	}
 	return f.Unwrapper.Unwrap(ctx, r, c)
 }

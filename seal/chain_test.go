@@ -32,13 +32,13 @@ func (k *plainKMS) Generate(context.Context, []byte) (seal.DataKey, error) {
 	dek := make([]byte, 32)
 	rand.Read(dek)
 	return seal.DataKey{
-		Plain:      dek,
+		Plain:      seal.MoveSecret(bytes.Clone(dek)),
 		Recipients: []seal.Recipient{{Type: seal.TypeKeyring, KeyID: []byte("plain"), Wrapped: bytes.Clone(dek)}},
 	}, nil
 }
 
-func (k *plainKMS) Unwrap(_ context.Context, r seal.Recipient, _ []byte) ([]byte, error) {
-	return bytes.Clone(r.Wrapped), nil
+func (k *plainKMS) Unwrap(_ context.Context, r seal.Recipient, _ []byte) (seal.Secret, error) {
+	return seal.MoveSecret(bytes.Clone(r.Wrapped)), nil
 }
 
 func (k *plainKMS) set(down error) {
@@ -110,7 +110,7 @@ func mustOpen(t testing.TB, env []byte, u seal.Unwrapper) (*seal.Envelope, []byt
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, err := e.Open(dek)
+	content, err := e.Open(dek.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}

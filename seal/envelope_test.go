@@ -269,8 +269,8 @@ type unwrapper struct {
 	err error
 }
 
-func (u unwrapper) Unwrap(context.Context, seal.Recipient, []byte) ([]byte, error) {
-	return bytes.Clone(u.dek), u.err
+func (u unwrapper) Unwrap(context.Context, seal.Recipient, []byte) (seal.Secret, error) {
+	return seal.MoveSecret(bytes.Clone(u.dek)), u.err
 }
 
 func TestUnwrap(t *testing.T) {
@@ -299,7 +299,7 @@ func TestUnwrap(t *testing.T) {
 		if !errors.Is(err, v.want) || v.not != nil && errors.Is(err, v.not) || v.want != nil && !errors.Is(err, seal.ErrUnwrap) {
 			t.Errorf("%s: got %v, want %v", name, err, v.want)
 		}
-		if (err == nil) != bytes.Equal(dek, f.DEK) {
+		if (err == nil) != bytes.Equal(dek.Bytes(), f.DEK) {
 			t.Errorf("%s: got another data key", name)
 		}
 	}
@@ -329,7 +329,7 @@ func TestSM2Keys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := k.Unwrap(t.Context(), r, nil); err != nil || !bytes.Equal(got, f.DEK) {
+	if got, err := k.Unwrap(t.Context(), r, nil); err != nil || !bytes.Equal(got.Bytes(), f.DEK) {
 		t.Errorf("got another data key, error %v", err)
 	}
 	if _, err := public.Wrap(f.DEK[1:]); err == nil {

@@ -283,19 +283,19 @@ type dataKey struct {
 	batches, bytes int64 // sealed under it; guarded by Keys.mu
 }
 
-// newDataKey takes d over and wipes d.Plain. An answer that is no data key is
-// a Misfit.
+// newDataKey takes d over. An answer that is no data key is wiped, and a
+// Misfit.
 func newDataKey(suite Suite, d DataKey) (*dataKey, error) {
-	defer clear(d.Plain)
-	if len(d.Plain) != 32 {
-		return nil, &KMSError{Class: Misfit, Code: "Answer", Err: fmt.Errorf("a data key of %d bytes, want 32", len(d.Plain))}
+	if n := len(d.Plain.Bytes()); n != 32 {
+		d.Plain.Wipe()
+		return nil, &KMSError{Class: Misfit, Code: "Answer", Err: fmt.Errorf("a data key of %d bytes, want 32", n)}
 	}
 	section, err := appendRecipients(nil, d.Recipients)
 	if err != nil {
+		d.Plain.Wipe()
 		return nil, &KMSError{Class: Misfit, Code: "Answer", Err: err}
 	}
-	k := &dataKey{secret: NewSecret(32), recipients: d.Recipients, section: section}
-	copy(k.secret.Bytes(), d.Plain)
+	k := &dataKey{secret: d.Plain, recipients: d.Recipients, section: section}
 	k.id = suite.dekID(k.secret.Bytes())
 	k.refs.Store(1)
 	return k, nil

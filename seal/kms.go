@@ -24,7 +24,7 @@ type Unwrapper interface {
 	// The error is [ErrNotMine] where r is of another type or names another
 	// key; the reader then asks the next Unwrapper. The data key is to be
 	// accepted only when its dek_id equals the header's.
-	Unwrap(ctx context.Context, r Recipient, context []byte) ([]byte, error)
+	Unwrap(ctx context.Context, r Recipient, context []byte) (Secret, error)
 }
 
 // ErrNotMine reports a recipient that an [Unwrapper] holds no key for.
@@ -32,7 +32,7 @@ var ErrNotMine = errors.New("wrapped under another key")
 
 // A DataKey is a fresh data key as a [KMS] hands it out.
 type DataKey struct {
-	Plain      []byte      // 32 bytes
+	Plain      Secret      // 32 bytes
 	Recipients []Recipient // Plain wrapped, 1 to 8 times
 }
 

@@ -43,6 +43,14 @@ func NewSecret(n int) Secret {
 	return Secret{func() *mapping { return m }}
 }
 
+// MoveSecret returns a Secret of the bytes of b, and wipes b.
+func MoveSecret(b []byte) Secret {
+	s := NewSecret(len(b))
+	copy(s.Bytes(), b)
+	clear(b)
+	return s
+}
+
 // Bytes returns the key bytes themselves: never a slice to keep, as they are
 // unmapped by Wipe. It returns nil after Wipe.
 func (s Secret) Bytes() []byte {

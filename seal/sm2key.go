@@ -122,16 +122,16 @@ func (k *SM2PrivateKey) Public() *SM2PublicKey { return k.public }
 
 // Unwrap returns the data key that was wrapped to k. The point in it is
 // checked to lie on the curve.
-func (k *SM2PrivateKey) Unwrap(_ context.Context, r Recipient, _ []byte) ([]byte, error) {
+func (k *SM2PrivateKey) Unwrap(_ context.Context, r Recipient, _ []byte) (Secret, error) {
 	if r.Type != TypeSM2 || !bytes.Equal(r.KeyID, k.public.id) {
-		return nil, ErrNotMine
+		return Secret{}, ErrNotMine
 	}
 	if len(r.Wrapped) != sm2WrappedSize {
-		return nil, errors.New("unwrap by SM2: wrong length")
+		return Secret{}, errors.New("unwrap by SM2: wrong length")
 	}
 	dek, err := k.key.Decrypt(r.Wrapped)
 	if err != nil {
-		return nil, errors.New("unwrap by SM2: does not decrypt") // on purpose not why
+		return Secret{}, errors.New("unwrap by SM2: does not decrypt") // on purpose not why
 	}
-	return dek, nil
+	return MoveSecret(dek), nil
 }

@@ -22,19 +22,19 @@ func (h *Header) Names(dek []byte) bool {
 //
 // The recipients may be the envelope's or re-wrapped ones: they are not signed.
 // So an Unwrapper asks nobody that its user did not name.
-func Unwrap(ctx context.Context, h *Header, recipients []Recipient, us ...Unwrapper) ([]byte, error) {
+func Unwrap(ctx context.Context, h *Header, recipients []Recipient, us ...Unwrapper) (Secret, error) {
 	errs := []error{ErrUnwrap}
 	for _, r := range recipients {
 		for _, u := range us {
 			dek, err := u.Unwrap(ctx, r, h.Context)
-			if err == nil && h.Names(dek) {
+			if err == nil && h.Names(dek.Bytes()) {
 				return dek, nil
 			}
-			clear(dek)
+			dek.Wipe()
 			if err != nil && !errors.Is(err, ErrNotMine) {
 				errs = append(errs, err)
 			}
 		}
 	}
-	return nil, errors.Join(errs...)
+	return Secret{}, errors.Join(errs...)
 }

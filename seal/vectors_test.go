@@ -102,7 +102,12 @@ func (f *vectorFile) envelope(t testing.TB, name string) []byte {
 }
 
 // Unwrap opens recipients of types 5 and 6 by the vectors' keyring.
-func (f *vectorFile) Unwrap(_ context.Context, r seal.Recipient, ec []byte) ([]byte, error) {
+func (f *vectorFile) Unwrap(_ context.Context, r seal.Recipient, ec []byte) (seal.Secret, error) {
+	dek, err := f.unwrap(r, ec)
+	return seal.MoveSecret(dek), err
+}
+
+func (f *vectorFile) unwrap(r seal.Recipient, ec []byte) ([]byte, error) {
 	for _, k := range f.Keyring.Keys {
 		if k.ID != string(r.KeyID) {
 			continue
@@ -157,7 +162,7 @@ func (f *vectorFile) open(t testing.TB, env []byte) (records [][]byte, err error
 	if err != nil {
 		return nil, err
 	}
-	content, err := e.Open(dek)
+	content, err := e.Open(dek.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +364,7 @@ func TestVectorsKeyFile(t *testing.T) {
 			t.Errorf("%s: data key id differs", name)
 		}
 		dek, err := seal.Unwrap(t.Context(), &e.Header, ks[i].Recipients, f)
-		if err != nil || !bytes.Equal(dek, f.DEK) {
+		if err != nil || !bytes.Equal(dek.Bytes(), f.DEK) {
 			t.Errorf("%s: got another data key, error %v", name, err)
 		}
 	}

@@ -127,7 +127,7 @@ func (c *checking) keyring(ctx context.Context, name string) {
 		fault(err, "see sealtail keyring list -f "+file)
 		return
 	}
-	clear(dek.Plain)
+	dek.Plain.Wipe()
 	for _, k := range keys {
 		if k.Primary {
 			c.keys[name] = fmt.Sprintf("%s, primary %s", file, k.ID)

@@ -73,7 +73,7 @@ func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 		err = nil
 	}
 	if err != nil {
-		clear(dek.Plain)
+		dek.Plain.Wipe()
 		return seal.DataKey{}, err
 	}
 	if e == nil || e.Class != seal.Outage {

@@ -47,7 +47,7 @@ func (c *checking) cmk(ctx context.Context, name string) string {
 		c.fault(at, err.Error(), kmsFix(err))
 		return ""
 	}
-	clear(dek.Plain)
+	dek.Plain.Wipe()
 	opens := c.opens(ctx, name, dek.Recipients[0], header)
 
 	text := fmt.Sprintf("key %s\n  access  accepted, data keys are made\n  opens   %s\n", name, opens)
@@ -84,9 +84,9 @@ func (c *checking) opens(ctx context.Context, name string, r seal.Recipient, hea
 	at := "key." + name + ".credentials"
 	client, err := cloud.KMS(c.cfg.Keys[name], string(r.KeyID))
 	if err == nil {
-		var plain []byte
+		var plain seal.Secret
 		plain, err = client.Unwrap(ctx, r, header)
-		clear(plain)
+		plain.Wipe()
 	}
 	if err == nil {
 		c.warn(at, "the access key may do Decrypt with the CMK: whoever takes over this host can read what it shipped",

@@ -251,7 +251,7 @@ func (m *maker) rewrap(e *seal.Envelope) {
 		return
 	}
 	m.write("sm2.key", slices.Repeat([]byte{0x11}, 32))
-	r, err := sm2.Public().Wrap(dek)
+	r, err := sm2.Public().Wrap(dek.Bytes())
 	m.check(err)
 	b, err := seal.MarshalKeyFile([]seal.RewrappedKey{{DEKID: e.DEKID, Recipients: []seal.Recipient{r}}})
 	m.check(err)

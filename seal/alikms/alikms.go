@@ -17,9 +17,9 @@
 // hold the service's code and request id, never a key, a credential, a wrapped
 // key or a URL.
 //
-// An answer that holds a data key is read into locked memory and wiped; what
-// net/http and crypto/tls buffer of it on the way is left to the garbage
-// collector. Nothing is kept open between calls.
+// An answer that holds a data key is read into locked memory, decoded from
+// there into locked memory, and wiped; what net/http and crypto/tls buffer of it
+// on the way is left to the garbage collector. Nothing is kept open between calls.
 //
 // Source: https://www.alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-signature
 package alikms
@@ -145,17 +145,17 @@ func (c *Client) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 	case err != nil:
 	case !sameKey(a.KeyID, id) || isAlias(id):
 		err = misfit(action, "Answer", "the data key is wrapped under another CMK")
-	case len(a.Plaintext) != dekSize:
-		err = misfit(action, "Answer", fmt.Sprintf("a data key of %d bytes, want %d", len(a.Plaintext), dekSize))
+	case len(a.Plaintext.Bytes()) != dekSize:
+		err = misfit(action, "Answer", fmt.Sprintf("a data key of %d bytes, want %d", len(a.Plaintext.Bytes()), dekSize))
 	case len(a.Wrapped) == 0 || len(a.Wrapped) > maxBlob:
 		err = misfit(action, "Answer", fmt.Sprintf("a wrapped data key of %d bytes, want 1 to %d", len(a.Wrapped), maxBlob))
 	default:
 		return seal.DataKey{
-			Plain:      a.Plaintext,
+			Plain:      a.Plaintext.Secret,
 			Recipients: []seal.Recipient{{Type: seal.TypeAliKMS, KeyID: []byte(id), Wrapped: a.Wrapped}},
 		}, nil
 	}
-	a.Plaintext.wipe()
+	a.Plaintext.Wipe()
 	return seal.DataKey{}, err
 }
 
@@ -163,18 +163,18 @@ func (c *Client) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 // CMKs. It calls for no other, and takes the answer only if that is the CMK
 // which opened it: recipients are not signed, and whoever made one up chose
 // what it says.
-func (c *Client) Unwrap(ctx context.Context, r seal.Recipient, context []byte) ([]byte, error) {
+func (c *Client) Unwrap(ctx context.Context, r seal.Recipient, context []byte) (seal.Secret, error) {
 	const action = "Decrypt"
 	id := string(r.KeyID)
 	if r.Type != seal.TypeAliKMS || !c.allowed(id) {
-		return nil, seal.ErrNotMine
+		return seal.Secret{}, seal.ErrNotMine
 	}
 	if len(r.Wrapped) == 0 || len(r.Wrapped) > maxBlob {
-		return nil, misfit(action, "Recipient", fmt.Sprintf("a wrapped data key of %d bytes, want 1 to %d", len(r.Wrapped), maxBlob))
+		return seal.Secret{}, misfit(action, "Recipient", fmt.Sprintf("a wrapped data key of %d bytes, want 1 to %d", len(r.Wrapped), maxBlob))
 	}
 	pairs, err := encryptionContext(action, context)
 	if err != nil {
-		return nil, err
+		return seal.Secret{}, err
 	}
 	var a struct {
 		KeyID     string    `json:"KeyId"`
@@ -187,13 +187,13 @@ func (c *Client) Unwrap(ctx context.Context, r seal.Recipient, context []byte) (
 	case err != nil:
 	case !sameKey(a.KeyID, id):
 		err = misfit(action, "Answer", "the data key was wrapped under another CMK than the recipient names")
-	case len(a.Plaintext) != dekSize:
-		err = misfit(action, "Answer", fmt.Sprintf("a data key of %d bytes, want %d", len(a.Plaintext), dekSize))
+	case len(a.Plaintext.Bytes()) != dekSize:
+		err = misfit(action, "Answer", fmt.Sprintf("a data key of %d bytes, want %d", len(a.Plaintext.Bytes()), dekSize))
 	default:
-		return a.Plaintext, nil
+		return a.Plaintext.Secret, nil
 	}
-	a.Plaintext.wipe()
-	return nil, err
+	a.Plaintext.Wipe()
+	return seal.Secret{}, err
 }
 
 // A Key is what a KMS tells about a CMK, in its own words.

@@ -50,8 +50,8 @@ func TestGenerateUnwrap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(d.Plain) != 32 || len(d.Recipients) != 1 {
-				t.Fatalf("got %d bytes for %d, want 32 for 1", len(d.Plain), len(d.Recipients))
+			if len(d.Plain.Bytes()) != 32 || len(d.Recipients) != 1 {
+				t.Fatalf("got %d bytes for %d, want 32 for 1", len(d.Plain.Bytes()), len(d.Recipients))
 			}
 			r := d.Recipients[0]
 			if r.Type != seal.TypeAliKMS || string(r.KeyID) != tt.wire {
@@ -68,8 +68,8 @@ func TestGenerateUnwrap(t *testing.T) {
 				t.Errorf("context: got %v, want %s", pairs, want)
 			}
 			dek, err := c.Unwrap(t.Context(), r, context)
-			if err != nil || !bytes.Equal(dek, d.Plain) {
-				t.Errorf("unwrap: got %x, %v, want %x", dek, err, d.Plain)
+			if err != nil || !bytes.Equal(dek.Bytes(), d.Plain.Bytes()) {
+				t.Errorf("unwrap: got %x, %v, want %x", dek.Bytes(), err, d.Plain.Bytes())
 			}
 			_, err = c.Unwrap(t.Context(), r, testContext(t, "logstore", "other"))
 			if e := kmsError(t, err); e.Class != seal.Misfit || e.Code != "InvalidParameter" {
@@ -114,8 +114,8 @@ func TestUnwrapAllowList(t *testing.T) {
 		{"the reserved type", 2, testARN},
 	} {
 		r.Type, r.KeyID = tt.typ, []byte(tt.keyID)
-		if dek, err := mine.Unwrap(t.Context(), r, context); !errors.Is(err, seal.ErrNotMine) || dek != nil {
-			t.Errorf("%s: got %x, %v, want ErrNotMine", tt.name, dek, err)
+		if dek, err := mine.Unwrap(t.Context(), r, context); !errors.Is(err, seal.ErrNotMine) || dek.Bytes() != nil {
+			t.Errorf("%s: got %x, %v, want ErrNotMine", tt.name, dek.Bytes(), err)
 		}
 	}
 	if after := len(f.actions()); after != before {
@@ -126,8 +126,8 @@ func TestUnwrapAllowList(t *testing.T) {
 	for _, id := range []string{testARN, testID} {
 		r.Type, r.KeyID = 1, []byte(id)
 		dek, err := mine.Unwrap(t.Context(), r, context)
-		if e := kmsError(t, err); e.Class != seal.Misfit || e.Code != "Answer" || dek != nil {
-			t.Errorf("a lie: got %x, %v", dek, err)
+		if e := kmsError(t, err); e.Class != seal.Misfit || e.Code != "Answer" || dek.Bytes() != nil {
+			t.Errorf("a lie: got %x, %v", dek.Bytes(), err)
 		}
 	}
 	nobody := start(t, f, func(o *alikms.Options) { o.Allow = nil })
@@ -302,7 +302,7 @@ func TestRefusals(t *testing.T) {
 			if e.Code != code {
 				t.Errorf("got code %q, want %q", e.Code, code)
 			}
-			if d.Plain != nil {
+			if d.Plain.Bytes() != nil {
 				t.Error("a data key came with an error")
 			}
 			refreshes := 0
@@ -428,14 +428,14 @@ func TestWrongAnswers(t *testing.T) {
 			})
 			if tt.only != "Decrypt" {
 				d, err := c.Generate(t.Context(), testContext(t))
-				if e := kmsError(t, err); e.Class != tt.class || e.Code != "Answer" || d.Plain != nil {
+				if e := kmsError(t, err); e.Class != tt.class || e.Code != "Answer" || d.Plain.Bytes() != nil {
 					t.Errorf("generate: got %v, want %v", err, tt.class)
 				}
 			}
 			if tt.only != "GenerateDataKey" {
 				r := seal.Recipient{Type: 1, KeyID: []byte(testARN), Wrapped: blob}
 				dek, err := c.Unwrap(t.Context(), r, testContext(t))
-				if e := kmsError(t, err); e.Class != tt.class || e.Code != "Answer" || dek != nil {
+				if e := kmsError(t, err); e.Class != tt.class || e.Code != "Answer" || dek.Bytes() != nil {
 					t.Errorf("unwrap: got %v, want %v", err, tt.class)
 				}
 			}
@@ -479,8 +479,8 @@ func TestUnwrapNames(t *testing.T) {
 	for _, id := range []string{testARN, testID} {
 		r := d.Recipients[0]
 		r.KeyID = []byte(id)
-		if dek, err := c.Unwrap(t.Context(), r, context); err != nil || !bytes.Equal(dek, d.Plain) {
-			t.Errorf("%s: got %x, %v", id, dek, err)
+		if dek, err := c.Unwrap(t.Context(), r, context); err != nil || !bytes.Equal(dek.Bytes(), d.Plain.Bytes()) {
+			t.Errorf("%s: got %x, %v", id, dek.Bytes(), err)
 		}
 	}
 	if got, want := f.actions(), []string{"GenerateDataKey", "Decrypt", "Decrypt"}; !slices.Equal(got, want) {

@@ -16,43 +16,41 @@ import (
 func decode(b []byte, answer any) bool { return json.Unmarshal(b, answer) == nil }
 
 // A plaintext is a data key in an answer, in base64. Unlike a string or a
-// []byte it leaves no copy behind where it is decoded.
-type plaintext []byte
-
-func (p plaintext) wipe() { clear(p) }
+// []byte it is decoded from locked memory into locked memory.
+type plaintext struct{ seal.Secret }
 
 var errPlaintext = errors.New("no base64")
 
 // UnmarshalJSON decodes a JSON string.
 func (p *plaintext) UnmarshalJSON(b []byte) error {
-	p.wipe()
-	*p = nil
+	p.Wipe()
 	if len(b) < 2 || b[0] != '"' {
 		return errPlaintext
 	}
 	b = b[1 : len(b)-1]
 	if bytes.IndexByte(b, '\\') >= 0 {
-		var ok bool
-		b, ok = unescape(b)
-		defer clear(b)
+		plain := seal.NewSecret(len(b))
+		defer plain.Wipe()
+		n, ok := unescape(plain.Bytes(), b)
 		if !ok {
 			return errPlaintext
 		}
+		b = plain.Bytes()[:n]
 	}
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
-	n, err := base64.StdEncoding.Decode(out, b)
+	room := seal.NewSecret(base64.StdEncoding.DecodedLen(len(b)))
+	defer room.Wipe()
+	n, err := base64.StdEncoding.Decode(room.Bytes(), b)
 	if err != nil {
-		clear(out)
 		return errPlaintext
 	}
-	*p = out[:n]
+	p.Secret = seal.NewSecret(n)
+	copy(p.Bytes(), room.Bytes())
 	return nil
 }
 
-// unescape returns a copy of b without JSON's escapes, of which base64 may have
-// \/ and \u00XX. The caller wipes it.
-func unescape(b []byte) ([]byte, bool) {
-	out := make([]byte, 0, len(b))
+// unescape writes b to out without JSON's escapes, of which base64 may have \/
+// and \u00XX, and returns the length. out is as long as b.
+func unescape(out, b []byte) (length int, ok bool) {
 	for len(b) > 0 {
 		c, n := b[0], 1
 		if c == '\\' {
@@ -62,16 +60,17 @@ func unescape(b []byte) ([]byte, bool) {
 			case len(b) >= 6 && b[1] == 'u':
 				v, err := strconv.ParseUint(string(b[2:6]), 16, 7)
 				if err != nil {
-					return out, false
+					return 0, false
 				}
 				c, n = byte(v), 6
 			default:
-				return out, false
+				return 0, false
 			}
 		}
-		out, b = append(out, c), b[n:]
+		out[length] = c
+		length, b = length+1, b[n:]
 	}
-	return out, true
+	return length, true
 }
 
 // encryptionContext returns an envelope's context as the KMS takes it: a JSON

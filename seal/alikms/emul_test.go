@@ -50,8 +50,8 @@ func TestEmulator(t *testing.T) {
 				t.Fatalf("%s: %v", keyID, err)
 			}
 			dek, err := c.Unwrap(t.Context(), d.Recipients[0], context)
-			if err != nil || !bytes.Equal(dek, d.Plain) {
-				t.Errorf("%s: got %x, %v, want %x", keyID, dek, err, d.Plain)
+			if err != nil || !bytes.Equal(dek.Bytes(), d.Plain.Bytes()) {
+				t.Errorf("%s: got %x, %v, want %x", keyID, dek.Bytes(), err, d.Plain.Bytes())
 			}
 		}
 	}
@@ -100,8 +100,8 @@ func TestEmulator(t *testing.T) {
 		t.Errorf("wrapped again, not allowed: got %v, want ErrNotMine", err)
 	}
 	reader := client(t, endpoint, func(o *alikms.Options) { o.KeyID, o.Allow = "", []string{other.ARN} })
-	if dek, err := reader.Unwrap(t.Context(), again, context); err != nil || !bytes.Equal(dek, d.Plain) {
-		t.Errorf("wrapped again: got %x, %v, want %x", dek, err, d.Plain)
+	if dek, err := reader.Unwrap(t.Context(), again, context); err != nil || !bytes.Equal(dek.Bytes(), d.Plain.Bytes()) {
+		t.Errorf("wrapped again: got %x, %v, want %x", dek.Bytes(), err, d.Plain.Bytes())
 	}
 	lie := again
 	lie.KeyID = []byte(cmk.ARN)

@@ -29,5 +29,5 @@ func Clean(message, secret, token string) string { return clean(message, accessK
 func DecodePlaintext(b []byte) ([]byte, bool) {
 	var p plaintext
 	ok := decode(b, &p)
-	return p, ok
+	return p.Bytes(), ok
 }

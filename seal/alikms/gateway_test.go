@@ -293,12 +293,12 @@ func TestBrokenAnswers(t *testing.T) {
 			c := client(t, s.URL, func(o *alikms.Options) { o.Timeout = limit })
 			d, err := c.Generate(t.Context(), testContext(t))
 			if tt.code == "" {
-				if err != nil || !bytes.Equal(d.Plain, make([]byte, 32)) {
-					t.Errorf("got %x, %v", d.Plain, err)
+				if err != nil || !bytes.Equal(d.Plain.Bytes(), make([]byte, 32)) {
+					t.Errorf("got %x, %v", d.Plain.Bytes(), err)
 				}
 				return
 			}
-			if e := kmsError(t, err); e.Class != seal.Outage || e.Code != tt.code || d.Plain != nil {
+			if e := kmsError(t, err); e.Class != seal.Outage || e.Code != tt.code || d.Plain.Bytes() != nil {
 				t.Errorf("got %v, want an outage with %s", e, tt.code)
 			}
 			if strings.Contains(err.Error(), "AAAA") || strings.Contains(err.Error(), "http://") {
@@ -395,8 +395,8 @@ func TestConcurrently(t *testing.T) {
 					return
 				}
 				dek, err := c.Unwrap(t.Context(), d.Recipients[0], context)
-				if err != nil || !bytes.Equal(dek, d.Plain) {
-					t.Errorf("got %x, %v, want %x", dek, err, d.Plain)
+				if err != nil || !bytes.Equal(dek.Bytes(), d.Plain.Bytes()) {
+					t.Errorf("got %x, %v, want %x", dek.Bytes(), err, d.Plain.Bytes())
 				}
 			}
 		})

@@ -82,11 +82,11 @@ func (r *Keyring) Generate(ctx context.Context, context []byte) (seal.DataKey, e
 	if k.state != Enabled {
 		return seal.DataKey{}, r.refuse(k)
 	}
-	dek := make([]byte, dekSize)
-	rand.Read(dek)
-	w, err := k.wrap(dek, context)
+	dek := seal.NewSecret(dekSize)
+	rand.Read(dek.Bytes())
+	w, err := k.wrap(dek.Bytes(), context)
 	if err != nil {
-		clear(dek)
+		dek.Wipe()
 		return seal.DataKey{}, &seal.KMSError{Class: seal.Misfit, Code: "Wrap", Err: r.at(k, err)}
 	}
 	return seal.DataKey{Plain: dek, Recipients: []seal.Recipient{w}}, nil
@@ -94,30 +94,30 @@ func (r *Keyring) Generate(ctx context.Context, context []byte) (seal.DataKey, e
 
 // Unwrap opens what Generate wrapped, under any key that is enabled or
 // decrypt-only.
-func (r *Keyring) Unwrap(ctx context.Context, w seal.Recipient, context []byte) ([]byte, error) {
+func (r *Keyring) Unwrap(ctx context.Context, w seal.Recipient, context []byte) (seal.Secret, error) {
 	if w.Type != seal.TypeKeyring && w.Type != seal.TypeHPKE {
-		return nil, seal.ErrNotMine
+		return seal.Secret{}, seal.ErrNotMine
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return seal.Secret{}, err
 	}
 	f, err := r.read()
 	if err != nil {
-		return nil, err
+		return seal.Secret{}, err
 	}
 	defer f.wipe()
 	k := f.key(string(w.KeyID))
 	if k == nil || (k.kind == HPKE) != (w.Type == seal.TypeHPKE) {
-		return nil, seal.ErrNotMine
+		return seal.Secret{}, seal.ErrNotMine
 	}
 	if k.state != Enabled && k.state != DecryptOnly {
-		return nil, r.refuse(k)
+		return seal.Secret{}, r.refuse(k)
 	}
 	dek, err := k.unwrap(w.Wrapped, context)
 	if err != nil {
-		return nil, r.at(k, err)
+		return seal.Secret{}, r.at(k, err)
 	}
-	return dek, nil
+	return seal.MoveSecret(dek), nil
 }
 
 // SelfTest reads the file and has every key that may do so wrap and unwrap, or

@@ -80,8 +80,8 @@ func TestVectors(t *testing.T) {
 		wrapped, _ := hex.DecodeString(tt.Wrapped)
 		context, _ := hex.DecodeString(tt.Context)
 		dek, err := r.Unwrap(t.Context(), seal.Recipient{Type: tt.Type, KeyID: []byte(tt.KeyID), Wrapped: wrapped}, context)
-		if (err == nil) != tt.Opens || tt.Opens && hex.EncodeToString(dek) != v.DEK {
-			t.Errorf("%s: got %x, %v, want opens %v", tt.Name, dek, err, tt.Opens)
+		if (err == nil) != tt.Opens || tt.Opens && hex.EncodeToString(dek.Bytes()) != v.DEK {
+			t.Errorf("%s: got %x, %v, want opens %v", tt.Name, dek.Bytes(), err, tt.Opens)
 		}
 		if tt.Opens {
 			opened[tt.Type]++
@@ -105,12 +105,12 @@ func TestWrapUnwrap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(a.Plain) != 32 || bytes.Equal(a.Plain, b.Plain) || len(a.Recipients) != 1 || string(a.Recipients[0].KeyID) != id {
-				t.Fatalf("got %d bytes for %d recipients", len(a.Plain), len(a.Recipients))
+			if len(a.Plain.Bytes()) != 32 || bytes.Equal(a.Plain.Bytes(), b.Plain.Bytes()) || len(a.Recipients) != 1 || string(a.Recipients[0].KeyID) != id {
+				t.Fatalf("got %d bytes for %d recipients", len(a.Plain.Bytes()), len(a.Recipients))
 			}
 			w := a.Recipients[0]
 			dek, err := r.Unwrap(t.Context(), w, where)
-			if err != nil || !bytes.Equal(dek, a.Plain) {
+			if err != nil || !bytes.Equal(dek.Bytes(), a.Plain.Bytes()) {
 				t.Fatalf("unwrap: got %v, want the data key", err)
 			}
 			if _, err := r.Unwrap(t.Context(), w, append(where[:len(where):len(where)], 0)); err == nil {
@@ -338,7 +338,7 @@ func TestExportPublic(t *testing.T) {
 	if _, err := host.Unwrap(t.Context(), d.Recipients[0], where); err == nil || !strings.Contains(err.Error(), "private half is not in this keyring") {
 		t.Errorf("unwrap on the host: got %v, want a refusal", err)
 	}
-	if dek, err := reader.Unwrap(t.Context(), d.Recipients[0], where); err != nil || !bytes.Equal(dek, d.Plain) {
+	if dek, err := reader.Unwrap(t.Context(), d.Recipients[0], where); err != nil || !bytes.Equal(dek.Bytes(), d.Plain.Bytes()) {
 		t.Errorf("unwrap by the reader: %v", err)
 	}
 	for _, kind := range []keyring.Kind{"", keyring.AES256GCM} {

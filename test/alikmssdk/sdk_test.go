@@ -250,7 +250,7 @@ func TestBothAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := *opened.Body.Plaintext, base64.StdEncoding.EncodeToString(d.Plain); got != want {
+	if got, want := *opened.Body.Plaintext, base64.StdEncoding.EncodeToString(d.Plain.Bytes()); got != want {
 		t.Errorf("the SDK opened %s, want %s", got, want)
 	}
 
@@ -264,7 +264,7 @@ func TestBothAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	dek, err := ours.Unwrap(t.Context(), seal.Recipient{Type: seal.TypeAliKMS, KeyID: []byte(*made.Body.KeyId), Wrapped: wrapped}, pairs)
-	if got, want := base64.StdEncoding.EncodeToString(dek), *made.Body.Plaintext; err != nil || got != want {
+	if got, want := base64.StdEncoding.EncodeToString(dek.Bytes()), *made.Body.Plaintext; err != nil || got != want {
 		t.Errorf("alikms opened %s, %v, want %s", got, err, want)
 	}
 
