@@ -16,6 +16,8 @@ import (
 const (
 	maxName = 100
 	maxTags = 8 << 10
+
+	maxSource = 128 // bytes of a host's name that SLS takes
 )
 
 // check holds the decoded values against each other. What is wrong with a
@@ -91,7 +93,7 @@ func (d *decoder) checkKey(at, name string, k Key, c *Config) {
 	d.checkName(at, name)
 	d.checkPath(join(at, "file"), &k.File)
 	if k.Provider == "alikms" {
-		d.checkURL(join(at, "endpoint"), k.Endpoint)
+		d.checkEndpoint(join(at, "endpoint"), k.Endpoint, k.Route)
 		d.checkCredentials(join(at, "credentials"), &k.Credentials)
 		d.checkRoute(join(at, "route"), &k.Route)
 	}
@@ -123,7 +125,8 @@ func (d *decoder) checkSink(at, name string, s Sink, c *Config) {
 		d.fault(join(at, "path"), "choose another directory", "lies in agent.state_dir")
 	}
 	if s.Type == "sls" {
-		d.checkURL(join(at, "endpoint"), s.Endpoint)
+		d.checkEndpoint(join(at, "endpoint"), s.Endpoint, s.Route)
+		d.checkCloudNames(at, s)
 		d.checkCredentials(join(at, "credentials"), &s.Credentials)
 		d.checkRoute(join(at, "route"), &s.Route)
 		d.checkEncryption(join(at, "encryption"), s.Encryption, s.Region)
@@ -275,6 +278,10 @@ func match(pattern, name string) bool {
 
 // checkTogether looks at all streams: names, equal patterns, what is unused.
 func (d *decoder) checkTogether(c *Config) {
+	isSLS := func(s Sink) bool { return s.Type == "sls" }
+	if n := len(c.Agent.Host); n > maxSource && slices.ContainsFunc(slices.Collect(maps.Values(c.Sinks)), isSLS) {
+		d.fault("agent.host", "write a shorter one", "takes %d bytes, Log Service takes %d", n, maxSource)
+	}
 	names := make(map[string]int)
 	patterns := make(map[string]int)
 	keys, sinks := make(map[string]bool), make(map[string]bool)

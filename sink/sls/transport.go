@@ -46,10 +46,10 @@ func (o *Options) check() (scheme string, err error) {
 		fault("region is not set")
 	}
 	if !isName(o.Project, "-") {
-		fault("project %q: want 3 to 63 lower-case letters, digits and -", o.Project)
+		fault("project %q: want 2 to 63 lower-case letters, digits and -", o.Project)
 	}
 	if !isName(o.Logstore, "-_") {
-		fault("logstore %q: want 3 to 63 lower-case letters, digits, - and _", o.Logstore)
+		fault("logstore %q: want 2 to 63 lower-case letters, digits, - and _", o.Logstore)
 	}
 	if o.Credentials == nil {
 		fault("credentials are not set")
