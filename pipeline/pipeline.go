@@ -100,12 +100,32 @@ type entry struct {
 type Stats struct {
 	Records, Batches, Halved, Heartbeats, Pauses int64
 	Raw, Encoded, Content, Sealed                int64
+
+	// When its two goroutines went on last: at least each second, but for what
+	// Sealer and Spool wait for themselves. Zero while Run does not run.
+	Collected, Appended time.Time
 }
 
 type counters struct {
 	records, batches, halved, heartbeats, pauses atomic.Int64
 	raw, encoded, content, sealed                atomic.Int64
+	collected, appended                          turned
 }
+
+// turned is when a goroutine went on last: unix ns, 0 = it does not run.
+type turned struct{ atomic.Int64 }
+
+func (t *turned) now() { t.Store(time.Now().UnixNano()) }
+
+func (t *turned) time() time.Time {
+	if ns := t.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
+
+// turn is how long a goroutine waits at a time.
+const turn = time.Second
 
 // New returns a pipeline that seals with sealer and commits to spool.
 func New(o Options, sealer Sealer, spool Spool) (*Pipeline, error) {
@@ -155,6 +175,7 @@ func (p *Pipeline) Stats() Stats {
 		Records: c.records.Load(), Batches: c.batches.Load(), Halved: c.halved.Load(),
 		Heartbeats: c.heartbeats.Load(), Pauses: c.pauses.Load(),
 		Raw: c.raw.Load(), Encoded: c.encoded.Load(), Content: c.content.Load(), Sealed: c.sealed.Load(),
+		Collected: c.collected.time(), Appended: c.appended.time(),
 	}
 }
 
@@ -173,6 +194,7 @@ func (p *Pipeline) Run(ctx context.Context, in <-chan *record.Chunk) error {
 		appended <- err
 	}()
 	err := p.collect(ctx, in)
+	p.count.collected.Store(0)
 	close(p.sealed)
 	if appendErr := <-appended; appendErr != nil {
 		err = appendErr
@@ -186,12 +208,22 @@ func (p *Pipeline) Run(ctx context.Context, in <-chan *record.Chunk) error {
 
 // append commits sealed batches in the order in which they were sealed.
 func (p *Pipeline) append(ctx context.Context) error {
-	for e := range p.sealed {
-		if err := p.spool.Append(ctx, e.env, e.moved); err != nil {
-			return fmt.Errorf("append to spool: %w", err)
+	defer p.count.appended.Store(0)
+	tick := time.NewTicker(turn)
+	defer tick.Stop()
+	for {
+		p.count.appended.now()
+		select {
+		case e, ok := <-p.sealed:
+			if !ok {
+				return nil
+			}
+			if err := p.spool.Append(ctx, e.env, e.moved); err != nil {
+				return fmt.Errorf("append to spool: %w", err)
+			}
+		case <-tick.C:
 		}
 	}
-	return nil
 }
 
 // collect fills batches and seals them.
@@ -211,7 +243,10 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 		}
 	}
 	quiet()
+	tick := time.NewTicker(turn)
+	defer tick.Stop()
 	for {
+		p.count.collected.now()
 		sealed := p.count.sealed.Load()
 		select {
 		case c, ok := <-in:
@@ -226,6 +261,8 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 			if batch.Size() < p.o.MaxBytes && (p.o.MaxRecords == 0 || batch.Records() < p.o.MaxRecords) {
 				continue
 			}
+		case <-tick.C:
+			continue
 		case <-age.C:
 		case <-silence.C:
 			if err := p.heartbeat(ctx, batch); err != nil {
@@ -324,11 +361,17 @@ func (p *Pipeline) heartbeat(ctx context.Context, batch *record.Batch) error {
 }
 
 func (p *Pipeline) commit(ctx context.Context, e entry) error {
-	select {
-	case p.sealed <- e:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	tick := time.NewTicker(turn)
+	defer tick.Stop()
+	for {
+		p.count.collected.now()
+		select {
+		case p.sealed <- e:
+			return nil
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

@@ -513,3 +513,30 @@ func BenchmarkPipeline(b *testing.B) {
 		})
 	}
 }
+
+// Both goroutines go on each second while they wait; what waits in the spool
+// is the spool's to tell.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		r := start(t, pipeline.Options{}, func(r *rig) { r.spool.hold = hold })
+		late := func(at time.Time) bool { return time.Since(at) > time.Second }
+		time.Sleep(time.Hour)
+		if s := r.Stats(); late(s.Collected) || late(s.Appended) {
+			t.Errorf("without work: collected %v, appended %v", s.Collected, s.Appended)
+		}
+		for i := range int64(3) { // one in the spool, one in the channel, one before it
+			r.in <- chunk(1, 2*i, "x")
+			time.Sleep(2 * time.Second)
+		}
+		time.Sleep(time.Hour)
+		if s := r.Stats(); late(s.Collected) || !late(s.Appended) {
+			t.Errorf("without room: collected %v, appended %v", s.Collected, s.Appended)
+		}
+		close(hold)
+		r.stop(t)
+		if s := r.Stats(); !s.Collected.IsZero() || !s.Appended.IsZero() {
+			t.Errorf("at the end: collected %v, appended %v", s.Collected, s.Appended)
+		}
+	})
+}

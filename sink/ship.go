@@ -81,7 +81,7 @@ func (k *Sink) park(ctx context.Context, env []byte, rejected *RejectedError) er
 // or ctx ends.
 func (k *Sink) persist(ctx context.Context, what string, op func() error, again func(error) bool) error {
 	for try := 0; ; try++ {
-		err := op()
+		err := k.try(op)
 		if err == nil || ctx.Err() != nil || !again(err) {
 			k.resumed(what, try)
 			return err
@@ -95,6 +95,19 @@ func (k *Sink) persist(ctx context.Context, what string, op func() error, again 
 			return ctx.Err()
 		}
 	}
+}
+
+func (k *Sink) try(op func() error) error {
+	t := &try{began: time.Now()}
+	k.mu.Lock()
+	k.trying[t] = true
+	k.mu.Unlock()
+	defer func() {
+		k.mu.Lock()
+		delete(k.trying, t)
+		k.mu.Unlock()
+	}()
+	return op()
 }
 
 func notRejected(err error) bool {

@@ -95,6 +95,8 @@ type Stats struct {
 	Acked     time.Time // of the newest acknowledgement; zero: none yet
 	Failing   string    // what the store answered last, while a request is tried again
 	Since     time.Time // since when; zero: not failing
+	Turned    time.Time // when the loop of Run went on last, which waits a second at a time; zero while Run does not run
+	Trying    time.Time // when the oldest try under way began; zero: none
 }
 
 // A Sink drains one queue into one store.
@@ -107,7 +109,14 @@ type Sink struct {
 	window  []*request // handed out by the queue and not trimmed, oldest first
 	failing int        // requests that wait for their next try
 	stats   Stats
+	trying  map[*try]bool // under way
 }
+
+// A try is one call of the store or the queue for a request.
+type try struct{ began time.Time }
+
+// turn is how long Run waits at a time.
+const turn = time.Second
 
 // A request is what one call of Next handed out.
 type request struct {
@@ -129,14 +138,20 @@ func New(o Options, q Queue, s Store) *Sink {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Sink{o: o, q: q, s: s}
+	return &Sink{o: o, q: q, s: s, trying: make(map[*try]bool)}
 }
 
 // Stats returns the counters as they are now. It may be called at any time.
 func (k *Sink) Stats() Stats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.stats
+	s := k.stats
+	for t := range k.trying {
+		if s.Trying.IsZero() || t.began.Before(s.Trying) {
+			s.Trying = t.began
+		}
+	}
+	return s
 }
 
 // Run drains the queue. It returns nil when ctx ends, or when the queue has
@@ -147,21 +162,33 @@ func (k *Sink) Run(ctx context.Context) error {
 	defer stop(nil)
 	var requests sync.WaitGroup
 	slots := make(chan struct{}, k.o.InFlight)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+	tick := time.NewTicker(turn)
+	defer tick.Stop()
+	for slot := false; ; {
+		k.count(func(s *Stats) { s.Turned = time.Now() })
+		if !slot {
+			select {
+			case slots <- struct{}{}:
+				slot = true
+			case <-tick.C:
+				continue
+			case <-ctx.Done():
+			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		envs, upto, err := k.q.Next(ctx, k.o.MaxRequest)
+		envs, upto, err := k.next(ctx)
+		if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			continue
+		}
 		if err != nil {
 			if err != io.EOF && ctx.Err() == nil {
 				stop(final{fmt.Errorf("next envelope: %w", err)})
 			}
 			break
 		}
+		slot = false
 		r := k.begin(upto)
 		requests.Go(func() {
 			err := k.ship(ctx, envs)
@@ -172,12 +199,20 @@ func (k *Sink) Run(ctx context.Context) error {
 			<-slots
 		})
 	}
+	k.count(func(s *Stats) { s.Turned = time.Time{} })
 	requests.Wait()
 	var f final
 	if errors.As(context.Cause(ctx), &f) {
 		return f.error
 	}
 	return nil
+}
+
+// next waits for envelopes, for a turn.
+func (k *Sink) next(ctx context.Context) (envs [][]byte, upto uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, turn)
+	defer cancel()
+	return k.q.Next(ctx, k.o.MaxRequest)
 }
 
 // final marks the error that ended Run from the inside.

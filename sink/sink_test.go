@@ -274,3 +274,34 @@ func TestEndsWithContext(t *testing.T) {
 		})
 	}
 }
+
+// Run goes on each second while it waits for envelopes or for a request to
+// end, and a try that hangs shows.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(t, 1), &store{t: t}
+		q.open = true
+		hold := make(chan struct{})
+		s.put = func(context.Context, [][]byte) error { <-hold; return nil }
+		k := sink.New(sink.Options{}, q, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		began := time.Now()
+		go func() { ended <- k.Run(ctx) }()
+		turning := func(trying bool) {
+			t.Helper()
+			time.Sleep(time.Hour)
+			st := k.Stats()
+			if time.Since(st.Turned) > time.Second || trying != !st.Trying.IsZero() || trying && st.Trying != began {
+				t.Errorf("at %v: turned %v, trying since %v", time.Now(), st.Turned, st.Trying)
+			}
+		}
+		turning(true)
+		close(hold)
+		turning(false)
+		cancel()
+		if err := <-ended; err != nil || !k.Stats().Turned.IsZero() {
+			t.Errorf("got %v, turned %v", err, k.Stats().Turned)
+		}
+	})
+}

@@ -152,6 +152,7 @@ type Stats struct {
 	Waits        uint64    // times that Append or Recover had to wait for room
 	Waiting      string    // what they wait for, or waited for when ctx ended; "" = there was room
 	Recovered    bool      // Recover is done
+	Turned       time.Time // when Append or Recover looked for room last
 }
 
 // Stats returns the counts of this moment.

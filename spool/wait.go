@@ -62,7 +62,7 @@ func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error
 		why, err := try()
 		s.mu.Lock()
 		changed := s.stats.Waiting != why
-		s.stats.Waiting = why
+		s.stats.Waiting, s.stats.Turned = why, time.Now()
 		if why != "" && !counted {
 			s.stats.Waits++
 			counted = true
