@@ -22,6 +22,7 @@ func (t *Tailer) Ends(ctx context.Context) ([]record.Position, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		t.turns()
 		if !f.told && t.toEnd(f) {
 			ends = append(ends, f.pos)
 		}

@@ -28,6 +28,7 @@ type file struct {
 	twin  *file // next with the same head
 
 	told      bool   // the receiver has a position of this ID
+	held      bool   // told to Options.Hold
 	foundSize int64  // as told last to Options.Found
 	lost      []loss // to be told
 	dirty     bool   // the position is to be told

@@ -35,6 +35,7 @@ func (t *Tailer) lostName(f *file) {
 	}
 	f.pos.Deleted = f.name.unlinked
 	f.copy.of = nil
+	t.holds(f)
 	t.enqueue(f)
 	t.tell(f)
 }
@@ -70,6 +71,7 @@ func (t *Tailer) finish(f *file) {
 	t.release(f)
 	t.dropHead(f)
 	if !f.told {
+		t.letGo(f)
 		return
 	}
 	t.unbind(f)
@@ -83,6 +85,7 @@ func (t *Tailer) hold() {
 	t.n.HeldBytes = 0
 	for _, f := range t.files {
 		if f.name.count == 0 && f.name.unlinked && f.fd >= 0 {
+			t.holds(f)
 			held = append(held, f)
 			t.n.HeldBytes += f.look.disk
 		}
@@ -110,6 +113,7 @@ func (t *Tailer) hold() {
 		}
 		delete(full, f.pos.Dev)
 		t.n.HeldBytes -= f.look.disk
+		t.letGo(f)
 		if lost := f.unread(); lost > 0 {
 			t.log.Error("deleted file let go, its unread bytes are lost", zap.String("path", f.pos.Path),
 				zap.Uint64("inode", f.pos.Ino), zap.Int64("bytes", lost))

@@ -102,6 +102,7 @@ func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind u
 
 // admit opens a file that a name was found for.
 func (t *Tailer) admit(p string, st *unix.Stat_t, e *entry) *file {
+	t.turns()
 	fd, err := t.open(p, st)
 	if err != nil {
 		t.refuse(e, p, err)

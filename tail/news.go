@@ -85,6 +85,7 @@ func (t *Tailer) grown(f *file) {
 func (t *Tailer) lastNews() {
 	t.leaving = true
 	for _, f := range t.files {
+		t.holds(f)
 		if f.name.unlinked || f.unread() > 0 {
 			t.find(f)
 		}

@@ -10,9 +10,10 @@ import (
 // it was opened once to be identified, and waits in line to be opened again.
 // Whoever is read to its end makes room for the one that waits longest.
 
-// opened takes a descriptor that t.open returned, if there is room.
+// opened takes a descriptor that t.open returned, if there is room. That of a
+// deleted file is taken: it could not be opened again.
 func (t *Tailer) opened(f *file, fd int) {
-	if !t.waiting.empty() || !t.room() {
+	if !f.name.unlinked && (!t.waiting.empty() || !t.room()) {
 		unix.Close(fd)
 		t.await(f)
 		return

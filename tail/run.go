@@ -189,6 +189,7 @@ func (t *Tailer) close() {
 	}
 	t.watch.close()
 	t.publish()
+	t.lively.Store(0)
 }
 
 // A fifo is a queue of files.

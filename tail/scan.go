@@ -86,6 +86,7 @@ func (t *Tailer) relist(d *dir) {
 // scanDir lists one directory; deep goes on to those below it, which new ones
 // get in any case. A directory that cannot be listed says nothing of its files.
 func (t *Tailer) scanDir(d *dir, deep bool) {
+	t.turns()
 	start := time.Now()
 	d.gen++
 	d.listed = t.now

@@ -1,5 +1,7 @@
 package tail
 
+import "time"
+
 // Stats are counts since the start and the state as of now.
 type Stats struct {
 	Files     int64 // followed, under at least one name
@@ -18,6 +20,8 @@ type Stats struct {
 	LostBytes      int64
 	Scans          int64
 
+	Turned time.Time // when the loop went on last; zero before Ends and Run, and after Run
+
 	ScanErrors  int64 // directories that could not be listed
 	OpenErrors  int64
 	ReadErrors  int64
@@ -29,10 +33,19 @@ type Stats struct {
 func (t *Tailer) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.stats
+	s := t.stats
+	if at := t.lively.Load(); at != 0 {
+		s.Turned = time.Unix(0, at)
+	}
+	return s
 }
 
+// turns notes that the loop goes on: at each turn, and within one after each
+// file or directory.
+func (t *Tailer) turns() { t.lively.Store(time.Now().UnixNano()) }
+
 func (t *Tailer) publish() {
+	t.turns()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stats = t.n

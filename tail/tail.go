@@ -75,6 +75,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -100,6 +101,15 @@ type Options struct {
 	// to be committed at once. Offset is always 0: of a file that more is
 	// committed of, only path, size and Deleted are news.
 	Found func([]record.Position)
+
+	// Held are descriptors of deleted files that an earlier Tailer told to Hold;
+	// they are this one's from now on. A file that no position fits begins at 0.
+	Held []int
+	// Hold, if set, is told of each deleted file that is held open, once, with
+	// its descriptor, to be copied before Hold returns; and with -1 where a file
+	// is given up before its position is closed. It is called by the goroutine of
+	// New or Run.
+	Hold func(dev, inode uint64, fd int)
 
 	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB
 	HoldMaxBytes int64         // disk space of deleted files held open; default 8 GiB, < 0 = no limit
@@ -168,12 +178,14 @@ type Tailer struct {
 	watch     *watch // nil = polling only
 	noisy     []*dir // not watched for a while
 
-	n     Stats // the loop's own
-	mu    sync.Mutex
-	stats Stats // guarded by mu: n as of the last turn
+	n      Stats // the loop's own
+	mu     sync.Mutex
+	stats  Stats        // guarded by mu: n as of the last turn
+	lively atomic.Int64 // when it went on last, unix ns; 0 = not begun
 }
 
-// New checks o and returns a Tailer. It opens nothing.
+// New checks o and returns a Tailer. It opens nothing. Where it fails,
+// Options.Held are still the caller's.
 func New(o Options) (*Tailer, error) {
 	var errs []error
 	o.MaxRecord = or(o.MaxRecord, record.MaxChunkBytes)
@@ -234,6 +246,9 @@ func New(o Options) (*Tailer, error) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
+	}
+	for _, fd := range o.Held {
+		t.adopt(fd)
 	}
 	return t, nil
 }

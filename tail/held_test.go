@@ -1,0 +1,171 @@
+package tail_test
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A holder keeps copies of the descriptors that a tailer tells it.
+type holder struct {
+	t     *testing.T
+	fds   map[[2]uint64]int
+	given int // up
+}
+
+func (h *holder) hold(dev, ino uint64, fd int) {
+	k := [2]uint64{dev, ino}
+	if fd < 0 {
+		h.given++
+		if old, ok := h.fds[k]; ok {
+			unix.Close(old)
+			delete(h.fds, k)
+		}
+		return
+	}
+	if _, ok := h.fds[k]; ok {
+		h.t.Errorf("inode %d is held twice", ino)
+	}
+	h.fds[k] = h.dup(fd)
+}
+
+func (h *holder) dup(fd int) int {
+	h.t.Helper()
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+func newHolder(b *bench) *holder {
+	h := &holder{t: b.t, fds: map[[2]uint64]int{}}
+	b.o.Hold = h.hold
+	b.t.Cleanup(func() {
+		for _, fd := range h.fds {
+			unix.Close(fd)
+		}
+	})
+	return h
+}
+
+// restart begins a new tailer with what the holder kept.
+func (h *holder) restart(b *bench) {
+	b.o.Held = nil
+	for _, fd := range h.fds {
+		b.o.Held = append(b.o.Held, h.dup(fd))
+	}
+	b.start()
+	b.o.Held = nil
+}
+
+// A file that is deleted while nobody takes chunks is read by the next tailer,
+// from where it was taken.
+func TestHeldOverRestart(t *testing.T) {
+	b := newBench(t)
+	h := newHolder(b)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.want("one")
+	b.write("a.log", "two\nthree\n")
+	b.write("new.log", numbered("new", 0, 50))
+	b.tail.Round(second)
+	b.remove("a.log")
+	b.remove("new.log")
+	b.tail.Round(second)
+	if len(h.fds) != 2 {
+		t.Fatalf("held: got %d, want 2", len(h.fds))
+	}
+	for range 2 { // the second time nothing was read in between
+		h.restart(b)
+	}
+	b.write("a.log", "another\n")
+	b.step(0)
+	b.wantSet(append(lines(numbered("new", 0, 50)), "two", "three", "another")...)
+	h.restart(b) // all is read, and not closed yet
+	for range 4 {
+		b.step(20 * second)
+	}
+	b.want()
+	b.wantLosses()
+	if s := b.tail.Stats(); s.Open != 1 {
+		t.Errorf("open: got %d, want 1", s.Open)
+	}
+	h.restart(b) // the positions are closed: nobody need hold them
+	b.step(second)
+	b.want()
+	if len(h.fds) != 0 {
+		t.Errorf("held: got %d, want 0", len(h.fds))
+	}
+}
+
+// More files may be held than descriptors are wanted.
+func TestHeldBeyondMaxOpen(t *testing.T) {
+	b := newBench(t)
+	h := newHolder(b)
+	b.write("a.log", "a\n")
+	b.write("b.log", "b\n")
+	b.start()
+	b.tail.Round(0)
+	b.remove("a.log")
+	b.remove("b.log")
+	b.tail.Round(second)
+	b.o.MaxOpen = 1
+	h.restart(b)
+	b.step(0)
+	b.wantSet("a", "b")
+	b.wantLosses()
+}
+
+// What nobody committed a position of is read from its beginning.
+func TestHeldUnknown(t *testing.T) {
+	b := newBench(t)
+	b.o.Found = nil
+	h := newHolder(b)
+	b.write("a.log", "one\ntwo\n")
+	b.start()
+	b.tail.Round(0)
+	b.remove("a.log")
+	b.tail.Round(second)
+	h.restart(b)
+	b.step(0)
+	if len(b.files) != 2 || b.files[0] != "a.log" {
+		t.Errorf("files: got %q", b.files)
+	}
+	b.want("one", "two")
+}
+
+// A file that has a name again, or still, is found by it.
+func TestHeldWithName(t *testing.T) {
+	b := newBench(t)
+	h := newHolder(b)
+	b.write("a.log", "one\n")
+	b.start()
+	b.tail.Round(0)
+	fd, err := unix.Open(b.path("a.log"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	b.do(err)
+	b.o.Held = []int{fd}
+	b.start()
+	b.step(0)
+	b.want("one")
+	if h.given != 1 {
+		t.Errorf("given up: got %d, want 1", h.given)
+	}
+}
+
+// At the limit of held bytes nobody else need hold them either.
+func TestHeldGivenUp(t *testing.T) {
+	b := newBench(t)
+	b.o.HoldMaxBytes = 1
+	h := newHolder(b)
+	b.write("a.log", "one\n")
+	b.start()
+	b.tail.Round(0)
+	b.remove("a.log")
+	b.tail.Round(second)
+	if len(h.fds) != 0 || h.given != 1 {
+		t.Errorf("held %d, given up %d, want 0 and 1", len(h.fds), h.given)
+	}
+	b.step(second)
+	b.wantLosses("a.log 0-4 held-bytes limit")
+}
