@@ -67,6 +67,8 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 	end := min(p.Until, st.Size)
 	if p.Offset >= end {
 		c = t.newsOf(p)
+		t.n.Seen += p.Until - p.Offset
+		t.n.lost(reasonSpool, p.Until-p.Offset)
 		c.Events = []record.Event{t.lossEvent(p, loss{p.Offset, p.Until, reasonSpool})}
 		p.Forget = true
 		c.Moved = []record.Position{*p}

@@ -2,6 +2,8 @@ package tail
 
 import (
 	"bytes"
+	"path/filepath"
+	"strings"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -10,37 +12,104 @@ import (
 // suspect marks a new file that agrees with a followed one as far as it goes:
 // the copy of copytruncate, or a backup. It is not read yet.
 func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
-	if n.fd < 0 || st.Size < printBytes || t.o.Once {
+	if n.fd < 0 || t.o.Once {
 		return
 	}
-	head, ok := t.printAt(n.fd, printBytes, 0)
-	if !ok {
+	f := t.original(n, st)
+	if f == nil {
 		return
 	}
-	i := 0
-	for f := t.heads[headKey(head)]; f != nil && i < maxTwins; f, i = f.twin, i+1 {
-		if f != n && t.agreesSoFar(n, st.Size, f) {
-			n.copy.of, n.copy.id = f, f.pos.ID
-			n.pos.Size = st.Size
-			n.copy.until = t.now + copyWait
-			return
+	n.copy.of, n.copy.id = f, f.pos.ID
+	n.pos.Size = st.Size
+	n.copy.until = t.now + copyWait
+}
+
+// original returns the file that n may be the copy of. Where they have less in
+// common than a full print, the name must be one that rotation makes of the
+// other's.
+func (t *Tailer) original(n *file, st *unix.Stat_t) *file {
+	if head, ok := t.printAt(n.fd, printBytes, 0); ok {
+		i := 0
+		for f := t.heads[headKey(head)]; f != nil && i < maxTwins; f, i = f.twin, i+1 {
+			if f != n && t.agreesSoFar(n, st.Size, f) {
+				return f
+			}
 		}
 	}
+	dir, name := filepath.Split(n.pos.Path)
+	for _, from := range unrotated(name) {
+		if d := t.dirs[filepath.Clean(dir)]; d != nil {
+			if e := d.names[from]; e != nil && e.file != nil && e.file != n && t.shortAgrees(n, st, e.file) {
+				return e.file
+			}
+		}
+		for _, f := range t.wantedAt[dir+from] {
+			if t.shortAgrees(n, st, f) {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// shortAgrees reports whether n may be the copy of f, of which less than a full
+// print is known.
+func (t *Tailer) shortAgrees(n *file, st *unix.Stat_t, f *file) bool {
+	h := f.pos.Head.Len
+	return 0 < h && h < printBytes && f.copy.of == nil && st.Size >= f.pos.Offset &&
+		st.Mtim.Nano() >= f.look.mtime && t.agrees(n.fd, n.pos.Path, &f.pos) &&
+		(f.pos.Offset > 0 || t.sameSoFar(n, st.Size, f))
+}
+
+// unrotated returns the names that rotation may have made name of.
+func unrotated(name string) (from []string) {
+	ext := filepath.Ext(name)
+	for i := 1; i < len(name); i++ {
+		if strings.IndexByte("-._", name[i]) < 0 {
+			continue
+		}
+		from = append(from, name[:i])
+		if d := name[i+1:]; d != "" && '0' <= d[0] && d[0] <= '9' && ext != name[i:] {
+			from = append(from, name[:i]+ext)
+		}
+	}
+	return from
 }
 
 // agreesSoFar compares n, a file of that size, with f where the shorter ends.
 func (t *Tailer) agreesSoFar(n *file, size int64, f *file) bool {
+	if f.pos.Offset == 0 {
+		return t.sameSoFar(n, size, f)
+	}
 	if size >= f.pos.Offset {
 		m, ok := t.printAt(n.fd, int(f.pos.Marker.Len), f.pos.Offset-int64(f.pos.Marker.Len))
 		return ok && m == f.pos.Marker
 	}
-	if f.fd < 0 || size < printBytes {
+	return f.fd >= 0 && t.sameBefore(n, f, size)
+}
+
+// sameSoFar compares n with f, of which nothing was taken and whose head n has,
+// unless f was replaced meanwhile.
+func (t *Tailer) sameSoFar(n *file, size int64, f *file) bool {
+	var st unix.Stat_t
+	switch {
+	case f.index < 0:
+		return true
+	case !f.told || f.fd < 0:
 		return false
+	case t.fstat(f, &st) != nil || st.Size < f.look.sure:
+		return true
 	}
-	a, b := t.scratch[:printBytes], t.scratch[printBytes:2*printBytes]
-	i, err := pread(n.fd, a, size-printBytes)
-	j, err2 := pread(f.fd, b, size-printBytes)
-	return err == nil && err2 == nil && i == printBytes && j == printBytes && bytes.Equal(a, b)
+	return t.sameBefore(n, f, min(size, f.look.sure))
+}
+
+// sameBefore compares the last bytes before end.
+func (t *Tailer) sameBefore(n, f *file, end int64) bool {
+	few := min(end, printBytes)
+	a, b := t.scratch[:few], t.scratch[printBytes:printBytes+few]
+	i, err := t.fetch(n, a, end-few)
+	j, err2 := t.fetch(f, b, end-few)
+	return err == nil && err2 == nil && int64(i) == few && int64(j) == few && bytes.Equal(a, b)
 }
 
 // copied settles what a suspected copy is, and reports whether it is read now:
@@ -61,15 +130,19 @@ func (t *Tailer) copied(n *file, st *unix.Stat_t) bool {
 	case t.now >= n.copy.until:
 		n.copy.of = nil
 	}
-	if n.copy.of == nil {
-		n.pos.Size = 0
+	if n.copy.of != nil {
+		return false
 	}
-	return n.copy.of == nil
+	if n.pos.Offset == 0 {
+		n.pos.Size = 0
+		t.tell(n)
+	}
+	return true
 }
 
 // claim gives n, not read yet, the position of the content that it is a copy of.
 func (t *Tailer) claim(n *file, st *unix.Stat_t) {
-	old := t.copyOfWanted(n.fd, st)
+	old := t.copyOfWanted(n.fd, n.pos.Path, st)
 	if old == nil {
 		return
 	}
@@ -84,26 +157,37 @@ func (t *Tailer) claim(n *file, st *unix.Stat_t) {
 	n.pos, n.part, n.told = old.pos, old.part, old.told
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
 	n.pos.Closed, n.pos.Deleted = 0, false
-	n.look.size = max(n.look.size, n.pos.Offset)
+	t.resize(n, 0) // as its own it was not there
+	n.look.size, n.look.sure, n.look.shrunk = old.look.size, old.look.sure, false
+	t.note(n, st)
 	t.hasHead(n)
 	t.tell(n)
 	t.log.Info("file is the copy of one that was replaced", zap.String("path", path), zap.Int64("offset", n.pos.Offset))
 }
 
 // copyOfWanted returns a file that is looked for and whose content the open
-// one has: a copy, or a restored file. Short prints prove too little.
-func (t *Tailer) copyOfWanted(fd int, st *unix.Stat_t) *file {
-	if st.Size < printBytes || len(t.unbound) == 0 {
+// one, found at path, has: a copy, or a restored file. Short prints prove too
+// little but for a copy by its name, made since.
+func (t *Tailer) copyOfWanted(fd int, path string, st *unix.Stat_t) *file {
+	if len(t.unbound) == 0 {
 		return nil
 	}
-	head, ok := t.printAt(fd, printBytes, 0)
-	if !ok {
-		return nil
+	if head, ok := t.printAt(fd, printBytes, 0); ok {
+		for f := t.heads[headKey(head)]; f != nil; f = f.twin {
+			if f.index < 0 && f.pos.Offset <= st.Size && t.agrees(fd, f.pos.Path, &f.pos) {
+				t.n.Copies++
+				return f
+			}
+		}
 	}
-	for f := t.heads[headKey(head)]; f != nil; f = f.twin {
-		if f.index < 0 && f.pos.Offset <= st.Size && t.agrees(fd, f.pos.Path, &f.pos) {
-			t.n.Copies++
-			return f
+	dir, name := filepath.Split(path)
+	for _, from := range unrotated(name) {
+		for _, f := range t.wantedAt[dir+from] {
+			if h := f.pos.Head.Len; 0 < h && h < printBytes && f.pos.Offset <= st.Size &&
+				st.Mtim.Nano() >= f.look.mtime && t.agrees(fd, path, &f.pos) {
+				t.n.Copies++
+				return f
+			}
 		}
 	}
 	return nil

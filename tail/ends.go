@@ -53,6 +53,8 @@ func (t *Tailer) toEnd(f *file) bool {
 		return false
 	}
 	f.pos.Offset, f.pos.From, f.pos.Size = end, end, st.Size
+	t.note(f, &st)
+	t.n.Seen -= end // which is not meant
 	if n > 0 {
 		f.pos.Head, f.pos.Marker = head, mark
 	}

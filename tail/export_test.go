@@ -69,3 +69,9 @@ func Split(b []byte, max, limit int, final bool) (recs []record.Record, n int, f
 
 // Expand tests the braces of patterns.
 func Expand(glob string) []string { return expand(glob) }
+
+// Ledger adds up what only all files together tell, and returns the counts.
+func (t *Tailer) Ledger() Stats {
+	t.count()
+	return t.n
+}

@@ -24,8 +24,9 @@ type file struct {
 	copy  copying
 	end   ending
 
-	ahead int   // bytes to read next, by the length of the lines before
-	twin  *file // next with the same head
+	ahead int    // bytes to read next, by the length of the lines before
+	twin  *file  // next with the same head
+	head  uint64 // that it is filed under in heads
 
 	told      bool   // the receiver has a position of this ID
 	held      bool   // told to Options.Hold
@@ -50,7 +51,8 @@ type naming struct {
 
 // A looking is what a file was when it was looked at last.
 type looking struct {
-	size         int64 // the largest of this content
+	size         int64 // the largest of this content, or of what took its place
+	sure         int64 // the largest that is known to be of this content
 	shrunk       bool  // it was shorter since
 	mtime, ctime int64 // unix ns, as of the last read
 	verified     int64 // mtime as of the last verify
@@ -87,11 +89,29 @@ func (f *file) key() inode { return inode{f.pos.Dev, f.pos.Ino} }
 func (f *file) unread() int64 { return max(0, f.look.size-f.pos.Offset) }
 
 // note takes over what the system says of the open file.
-func (f *file) note(st *unix.Stat_t) {
+func (t *Tailer) note(f *file, st *unix.Stat_t) {
 	f.look.shrunk = f.look.shrunk || st.Size < f.look.size
-	f.look.size = max(f.look.size, st.Size)
+	t.resize(f, max(f.look.size, st.Size))
 	f.look.disk = st.Blocks * 512
 	f.name.unlinked = st.Nlink == 0
+}
+
+// resize says that the content of f ends at size: what it grew by was seen.
+func (t *Tailer) resize(f *file, size int64) {
+	t.n.Seen += size - f.look.size
+	f.look.size = size
+}
+
+// sure says that what the file has up to size goes on what was taken. If it
+// was seen to have more, that was cut off.
+func (t *Tailer) sure(f *file, st *unix.Stat_t) {
+	if st.Size < f.look.size {
+		f.look.shrunk = false
+		t.n.Truncated++
+		t.lose(f, max(st.Size, f.pos.Offset), f.look.size, reasonTruncated)
+	}
+	t.note(f, st)
+	f.look.sure = st.Size
 }
 
 // idle reports whether nothing is to be read of an open file now. One that
@@ -120,7 +140,8 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	f.ahead, f.look.every, f.end.stop = chunkBytes, 4*minLook, st.Size
 	f.look.mtime, f.look.ctime = 0, 0
 	f.end.final, f.end.sought, f.end.gone = false, false, 0
-	f.note(st)
+	t.note(f, st)
+	f.look.sure = max(f.look.sure, st.Size)
 	f.index = len(t.files)
 	t.files = append(t.files, f)
 	t.bound[f.key()] = f

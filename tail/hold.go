@@ -24,8 +24,8 @@ func (t *Tailer) lostName(f *file) {
 		return
 	}
 	var st unix.Stat_t
-	if fstat(f.fd, &st) == nil {
-		f.note(&st)
+	if t.fstat(f, &st) == nil {
+		t.note(f, &st)
 		t.verify(f, &st)
 	}
 	if !f.name.unlinked {
@@ -117,10 +117,7 @@ func (t *Tailer) hold() {
 		if lost := f.unread(); lost > 0 {
 			t.log.Error("deleted file let go, its unread bytes are lost", zap.String("path", f.pos.Path),
 				zap.Uint64("inode", f.pos.Ino), zap.Int64("bytes", lost))
-			to := f.look.size
-			t.finish(f)
-			t.lose(f, f.pos.Offset, to, reasonHeld)
-			continue
+			t.lose(f, f.pos.Offset, f.look.size, reasonHeld)
 		}
 		t.finish(f)
 	}

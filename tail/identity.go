@@ -98,7 +98,7 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		if !t.started {
 			t.replaced(path, st)
 		} else {
-			f = t.copyOfWanted(fd, st)
+			f = t.copyOfWanted(fd, path, st)
 		}
 	}
 	if f != nil {
@@ -112,8 +112,10 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	if t.o.Once {
 		return f
 	}
-	t.tell(f)
 	t.suspect(f, st)
+	if f.copy.of == nil { // else it has no position of its own yet
+		t.tell(f)
+	}
 	return f
 }
 
@@ -158,11 +160,13 @@ func (t *Tailer) startOver(f *file, reason string) {
 	t.log.Info("file begins anew", zap.String("path", f.pos.Path), zap.Uint64("inode", f.pos.Ino),
 		zap.Int64("offset", f.pos.Offset), zap.String("why", reason))
 	old := &file{pos: f.pos, part: f.part, told: f.told, fd: -1}
-	old.look.size, old.end.reason = f.look.size, reason
+	old.look = looking{size: f.look.size, sure: f.look.sure, mtime: f.look.mtime}
+	t.resize(old, max(f.look.sure, f.pos.Offset)) // what it grew by since is of the new content
+	old.end.reason = reason
 	t.dropHead(f)
 	f.pos = record.Position{ID: newID(), Path: old.pos.Path, Dev: old.pos.Dev, Ino: old.pos.Ino}
 	f.part, f.told = cut{}, false
-	f.look.size, f.look.shrunk, f.look.mtime, f.look.ctime = 0, false, 0, 0
+	f.look.size, f.look.sure, f.look.shrunk, f.look.mtime, f.look.ctime = 0, 0, false, 0, 0
 	f.ahead, f.end.read, f.end.final = chunkBytes, false, false
 	f.look.news = t.now
 	t.tell(f)

@@ -13,7 +13,8 @@ import (
 // load takes a position of an earlier run.
 func (t *Tailer) load(p record.Position) {
 	f := &file{pos: p, part: cutAt(p.Sources), told: true, fd: -1}
-	f.look.size, f.end.reason = max(p.Size, p.Offset), reasonDeleted
+	f.look.size, f.look.sure, f.end.reason = p.Offset, max(p.Size, p.Offset), reasonDeleted
+	t.resize(f, f.look.sure)
 	t.unbind(f)
 	t.hasHead(f)
 }
@@ -70,6 +71,9 @@ func (t *Tailer) forgetClosed(st *unix.Stat_t) {
 func (t *Tailer) drop(f *file) {
 	t.takeUnbound(f)
 	f.pos.Forget = true
+	if lost := f.unread(); lost > 0 {
+		t.lose(f, f.pos.Offset, f.look.size, reasonDeleted)
+	}
 	t.tell(f)
 }
 
@@ -77,13 +81,12 @@ func headKey(p record.Print) uint64 { return binary.BigEndian.Uint64(p.Sum[:]) }
 
 // hasHead files f under its head, if that is full and f is not done with.
 func (t *Tailer) hasHead(f *file) {
-	if f.headed || f.pos.Offset < printBytes || f.pos.Closed != 0 {
+	if f.headed || f.pos.Head.Len < printBytes || f.pos.Closed != 0 {
 		return
 	}
-	f.headed = true
-	k := headKey(f.pos.Head)
-	f.twin = t.heads[k]
-	t.heads[k] = f
+	f.headed, f.head = true, headKey(f.pos.Head)
+	f.twin = t.heads[f.head]
+	t.heads[f.head] = f
 }
 
 func (t *Tailer) dropHead(f *file) {
@@ -91,13 +94,12 @@ func (t *Tailer) dropHead(f *file) {
 		return
 	}
 	f.headed = false
-	k := headKey(f.pos.Head)
-	at := t.heads[k]
+	at := t.heads[f.head]
 	if at == f {
 		if f.twin == nil {
-			delete(t.heads, k)
+			delete(t.heads, f.head)
 		} else {
-			t.heads[k] = f.twin
+			t.heads[f.head] = f.twin
 		}
 	}
 	for ; at != nil; at = at.twin {

@@ -11,11 +11,11 @@ func (t *Tailer) look(f *file) {
 		t.lookClosed(f, &st)
 		return
 	}
-	if err := fstat(f.fd, &st); err != nil {
+	if err := t.fstat(f, &st); err != nil {
 		t.failedRead(f, err)
 		return
 	}
-	f.note(&st)
+	t.note(f, &st)
 	t.grown(f)
 	if f.queued {
 		t.verify(f, &st)
@@ -46,7 +46,7 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime {
 		return
 	}
-	f.note(st)
+	t.note(f, st)
 	t.grown(f)
 	t.await(f)
 	t.verify(f, st)
@@ -71,6 +71,7 @@ func (t *Tailer) verify(f *file, st *unix.Stat_t) {
 		}
 	}
 	if t.agrees(fd, f.pos.Path, &f.pos) {
+		f.look.sure = max(f.look.sure, st.Size)
 		return
 	}
 	if f.look.shrunk {
@@ -78,6 +79,8 @@ func (t *Tailer) verify(f *file, st *unix.Stat_t) {
 	} else {
 		t.startOver(f, reasonRewritten)
 	}
-	f.note(st)
+	t.note(f, st)
+	f.look.sure = st.Size
 	f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
+	t.hasHead(f)
 }

@@ -53,7 +53,7 @@ func (t *Tailer) found() {
 	ps := make([]record.Position, 0, len(t.fresh))
 	for _, f := range t.fresh {
 		f.fresh = false
-		if !t.leaving && !f.untraced() || f.pos.Forget || f.pos.Closed != 0 {
+		if !t.leaving && !f.untraced() || f.pos.Forget || f.pos.Closed != 0 || f.copy.of != nil {
 			continue
 		}
 		p := t.still(f)
@@ -96,9 +96,10 @@ func (t *Tailer) lastNews() {
 // lose has it told that bytes are lost, and the position with it, so that they
 // are not lost again at the next start.
 func (t *Tailer) lose(f *file, from, to int64, reason string) {
-	if f.fd < 0 {
-		f.pos.Size, f.look.size = f.pos.Offset, f.pos.Offset
-	}
+	f.look.size -= to - from
+	f.pos.Size = min(f.pos.Size, f.look.size)
+	f.look.sure = min(f.look.sure, f.look.size)
+	t.n.lost(reason, to-from)
 	f.lost = append(f.lost, loss{from, to, reason})
 	t.losing = true
 	t.tell(f)
@@ -112,8 +113,8 @@ func (t *Tailer) news() *record.Chunk {
 	n := 0
 	for ; n < len(t.dirty); n++ {
 		f := t.dirty[n]
-		if !f.dirty {
-			f.listed = false
+		if !f.dirty || f.copy.of != nil { // a copy is told once it is known what it is
+			f.dirty, f.listed = false, false
 			continue
 		}
 		if c == nil {
@@ -151,7 +152,6 @@ func (t *Tailer) takeLosses(f *file, events []record.Event) []record.Event {
 
 func (t *Tailer) lossEvent(p *record.Position, l loss) record.Event {
 	t.n.Losses++
-	t.n.LostBytes += l.to - l.from
 	return record.Event{Name: "loss", Time: t.wall, Fields: []record.Tag{
 		{Key: "path", Value: p.Path},
 		{Key: "inode", Value: strconv.FormatUint(p.Ino, 10)},

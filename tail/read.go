@@ -13,7 +13,7 @@ import (
 func (t *Tailer) read(f *file) *record.Chunk {
 	var st unix.Stat_t
 	for f.fd >= 0 {
-		if err := fstat(f.fd, &st); err != nil {
+		if err := t.fstat(f, &st); err != nil {
 			t.failedRead(f, err)
 			return nil
 		}
@@ -21,13 +21,6 @@ func (t *Tailer) read(f *file) *record.Chunk {
 			t.startOver(f, reasonTruncated)
 			continue
 		}
-		if st.Size < f.look.size {
-			from, to := st.Size, f.look.size
-			f.look.size, f.look.shrunk = st.Size, false // before the loss is told: the position must not tell it again
-			t.n.Truncated++
-			t.lose(f, from, to, reasonTruncated)
-		}
-		f.note(&st)
 		c, again := t.readAt(f, &st)
 		if !again {
 			return c
@@ -47,7 +40,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 	want := min(unread, int64(f.ahead))
 	for {
 		b := t.pool.take(lead + int(want))
-		n, err := pread(f.fd, b.mem[:lead+int(want)], at-int64(lead))
+		n, err := t.fetch(f, b.mem[:lead+int(want)], at-int64(lead))
 		if err != nil {
 			b.recycle(nil)
 			t.failedRead(f, err)
@@ -55,7 +48,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		}
 		if n < lead || lead > 0 && t.print(b.mem[:lead]) != f.pos.Marker {
 			b.recycle(nil)
-			if n < lead {
+			if n < lead || f.look.shrunk || st.Size < f.look.size {
 				t.startOver(f, reasonTruncated)
 			} else {
 				t.startOver(f, reasonRewritten)
@@ -63,6 +56,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 			return nil, true
 		}
 		f.end.broken = false
+		t.sure(f, st)
 		body := b.mem[lead:n]
 		end := int64(len(body)) == unread
 		recs, used, full := t.cut.split(b.recs[:0], body, at, &f.part, chunkBytes, f.end.final && end)
@@ -101,6 +95,12 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 	}
 }
 
+// fetch fills b with the content of f from off; it returns less only at the end.
+func (t *Tailer) fetch(f *file, b []byte, off int64) (int, error) { return pread(f.fd, b, off) }
+
+// fstat says in st what an open file is now, Size being that of its content.
+func (t *Tailer) fstat(f *file, st *unix.Stat_t) error { return fstat(f.fd, st) }
+
 // advance moves the position by used bytes, the last of b, which begins at
 // the marker before them.
 func (t *Tailer) advance(f *file, b []byte, used int) {
@@ -113,6 +113,9 @@ func (t *Tailer) advance(f *file, b []byte, used int) {
 		p.Head = p.Marker
 	case p.From < printBytes:
 		p.Head = t.print(b[:printBytes])
+	}
+	if f.headed && headKey(p.Head) != f.head {
+		t.dropHead(f)
 	}
 	t.hasHead(f)
 	p.Deleted = f.name.unlinked && f.name.count == 0

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sealtail/record"
 )
 
@@ -176,6 +178,12 @@ func (t *Tailer) afterFirstScan() {
 			if f.pos.Closed == 0 {
 				t.want(f)
 			}
+		}
+	}
+	var st unix.Stat_t
+	for _, f := range t.files {
+		if !f.told && f.copy.of == nil && f.fd >= 0 && t.fstat(f, &st) == nil {
+			t.suspect(f, &st) // anew: what it may be the copy of is known now
 		}
 	}
 }

@@ -258,7 +258,7 @@ func TestStats(t *testing.T) {
 	b.step(second)
 	s := b.tail.Stats()
 	s.Turned = time.Time{}
-	want := tail.Stats{Files: 2, Open: 2, Opened: 2, Bytes: 8, Records: 2, Lag: 3, Scans: 2}
+	want := tail.Stats{Files: 2, Open: 2, Opened: 2, Seen: 11, Bytes: 8, Records: 2, Lag: 3, Scans: 2}
 	if s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}

@@ -16,6 +16,7 @@ func (t *Tailer) want(f *file) {
 	if f.wanted == 0 {
 		t.wanted = append(t.wanted, f)
 		f.wanted = len(t.wanted)
+		t.wantedAt[f.pos.Path] = append(t.wantedAt[f.pos.Path], f)
 	}
 }
 
@@ -28,6 +29,14 @@ func (t *Tailer) unwant(f *file) {
 	t.wanted[f.wanted-1], last.wanted = last, f.wanted
 	t.wanted[n], f.wanted = nil, 0
 	t.wanted = t.wanted[:n]
+	at := t.wantedAt[f.pos.Path]
+	if i := slices.Index(at, f); i >= 0 {
+		if at = slices.Delete(at, i, i+1); len(at) == 0 {
+			delete(t.wantedAt, f.pos.Path)
+		} else {
+			t.wantedAt[f.pos.Path] = at
+		}
+	}
 }
 
 // seek looks for the files of wanted positions in all directories that are
@@ -55,7 +64,7 @@ func (t *Tailer) seek() {
 		if stem := strings.TrimSuffix(base, filepath.Ext(base)); stem != "" {
 			base = stem
 		}
-		if f.pos.Offset >= printBytes && !slices.Contains(stems, base) {
+		if f.pos.Head.Len > 0 && !slices.Contains(stems, base) {
 			stems = append(stems, base)
 		}
 		dirs[dir] = stems
@@ -121,13 +130,14 @@ func (t *Tailer) tryWanted(path string) {
 	}
 	f := t.among(same, fd, path)
 	if f == nil {
-		f = t.copyOfWanted(fd, &st)
+		f = t.copyOfWanted(fd, path, &st)
 	}
 	if f == nil {
 		unix.Close(fd)
 		return
 	}
 	own := f.pos.Path == path
+	t.unwant(f)
 	f.pos.Path = path
 	t.bind(f, fd, &st)
 	f.end.gone = t.now

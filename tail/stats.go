@@ -7,18 +7,24 @@ type Stats struct {
 	Files     int64 // followed, under at least one name
 	Open      int64 // descriptors
 	Positions int64 // files that are known but not followed
-	Lag       int64 // bytes seen and not read, unfinished lines included
+	Lag       int64 // bytes seen and not taken: unread files, unfinished lines
 	HeldBytes int64 // disk space of deleted files that are held open
 
-	Bytes, Records int64 // read, line ends included; what is read again for a damaged spool apart
-	Again          int64 // bytes read again for a damaged spool
-	Opened         int64 // files opened by a scan
-	Truncated      int64
-	Rewritten      int64
-	Copies         int64 // files read on as the copy or restored form of another
-	Losses         int64 // loss events
-	LostBytes      int64
-	Scans          int64
+	// The ledger, in raw bytes: Seen = Bytes + Hole + LostBytes + Lag, always.
+	Seen      int64 // of files as they grew, from where reading began
+	Bytes     int64 // taken, line ends included
+	Hole      int64 // never written: the NULs that a truncated file begins with
+	LostBytes int64 // the sum of …
+	Lost      Lost
+	Again     int64 // read again for a damaged spool: apart
+
+	Records   int64
+	Opened    int64 // files opened by a scan
+	Truncated int64
+	Rewritten int64
+	Copies    int64 // files read on as the copy or restored form of another
+	Losses    int64 // loss events
+	Scans     int64
 
 	Turned time.Time // when the loop went on last; zero before Ends and Run, and after Run
 
@@ -26,6 +32,25 @@ type Stats struct {
 	OpenErrors  int64
 	ReadErrors  int64
 	WatchErrors int64 // hints that failed: polling goes on
+}
+
+// Lost is bytes by the reason of their loss events.
+type Lost struct{ Deleted, Truncated, Rewritten, Held, Spool int64 }
+
+func (s *Stats) lost(reason string, n int64) {
+	s.LostBytes += n
+	switch reason {
+	case reasonDeleted:
+		s.Lost.Deleted += n
+	case reasonTruncated:
+		s.Lost.Truncated += n
+	case reasonRewritten:
+		s.Lost.Rewritten += n
+	case reasonHeld:
+		s.Lost.Held += n
+	case reasonSpool:
+		s.Lost.Spool += n
+	}
 }
 
 // Stats returns the counts as of the loop's last turn. It may be called at any
@@ -63,5 +88,8 @@ func (t *Tailer) count() {
 	t.n.Positions = 0
 	for _, fs := range t.unbound {
 		t.n.Positions += int64(len(fs))
+		for _, f := range fs {
+			t.n.Lag += f.unread()
+		}
 	}
 }

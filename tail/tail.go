@@ -154,22 +154,23 @@ type Tailer struct {
 	started bool // the first round's scan is over
 	failed  bool // the last scan could not see everything
 
-	files   []*file            // that have a name or a descriptor
-	bound   map[inode]*file    // the same
-	unbound map[uint64][]*file // positions without a file, by inode number
-	heads   map[uint64]*file   // both kinds, by the beginning of a full head; chained
-	wanted  []*file            // of unbound: being looked for
-	queue   fifo               // files with unread bytes
-	waiting fifo               // files with news that there is no descriptor for
-	hot     []*file            // looked at more often than each Poll
-	fresh   []*file            // to be told to Options.Found
-	leaving bool               // Run is about to return
-	dirty   []*file            // with something to tell beside their bytes
-	telling bool               // it is time to tell it
-	losing  bool               // a loss is to be told
-	again   []*rereading
-	againAt time.Duration // not before
-	turned  bool          // the files were asked last
+	files    []*file            // that have a name or a descriptor
+	bound    map[inode]*file    // the same
+	unbound  map[uint64][]*file // positions without a file, by inode number
+	heads    map[uint64]*file   // both kinds, by the beginning of a full head; chained
+	wanted   []*file            // of unbound: being looked for
+	wantedAt map[string][]*file // the same, by path
+	queue    fifo               // files with unread bytes
+	waiting  fifo               // files with news that there is no descriptor for
+	hot      []*file            // looked at more often than each Poll
+	fresh    []*file            // to be told to Options.Found
+	leaving  bool               // Run is about to return
+	dirty    []*file            // with something to tell beside their bytes
+	telling  bool               // it is time to tell it
+	losing   bool               // a loss is to be told
+	again    []*rereading
+	againAt  time.Duration // not before
+	turned   bool          // the files were asked last
 
 	nextRound time.Duration
 	nextScan  time.Duration
@@ -225,7 +226,7 @@ func New(o Options) (*Tailer, error) {
 		cut:  cutter{max: o.MaxRecord, id: newID},
 		pool: newPool(o.MaxRecord),
 		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree,
-		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{},
+		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{},
 	}
 	for _, g := range o.Include {
 		ps, err := compile(g)

@@ -113,6 +113,7 @@ func (b *bench) step(d time.Duration) {
 	for _, c := range b.tail.Step(d) {
 		b.take(c)
 	}
+	b.ledger()
 }
 
 func (b *bench) take(c *record.Chunk) {
@@ -176,6 +177,21 @@ func (b *bench) found(ps []record.Position) {
 		if !known || old.Offset == 0 {
 			b.commit(&record.Chunk{Moved: []record.Position{p}})
 		}
+	}
+}
+
+// ledger fails unless every byte that was seen is accounted for.
+func (b *bench) ledger() {
+	b.t.Helper()
+	if b.tail == nil {
+		return
+	}
+	s := b.tail.Ledger()
+	if sum := s.Bytes + s.Hole + s.LostBytes + s.Lag; s.Seen != sum {
+		b.t.Fatalf("ledger: seen %d, want %d: %+v", s.Seen, sum, s)
+	}
+	if l := s.Lost; l.Deleted+l.Truncated+l.Rewritten+l.Held+l.Spool != s.LostBytes {
+		b.t.Fatalf("lost: %+v, want %d in all", l, s.LostBytes)
 	}
 }
 

@@ -223,3 +223,68 @@ func TestH18_Rewritten(t *testing.T) {
 	b.step(second)
 	b.want("1ne", "TWO", "three", "four")
 }
+
+// Copied and truncated while nobody takes chunks, before anything of it was
+// taken: the copy has the lines, and nothing is lost, also after a kill.
+func TestH07_CopiedInAPause(t *testing.T) {
+	for _, size := range []int{1, 200} {
+		for _, include := range []string{"app.log", "app.log*"} {
+			for _, kill := range []int{0, 1, 2, 3} {
+				t.Run(fmt.Sprintf("%d lines %s kill after %d", size, include, kill), func(t *testing.T) {
+					b := newBench(t, include)
+					b.start()
+					b.tail.Round(0)
+					b.write("app.log", numbered("a", 0, size))
+					b.tail.Round(second)
+					b.write("app.log", numbered("a", size, 2*size))
+					b.tail.Round(second)
+					if kill == 1 {
+						b.start()
+						b.tail.Round(0)
+					}
+					b.copy("app.log", "app.log.1")
+					if kill == 2 {
+						b.tail.Round(second)
+						b.start()
+						b.tail.Round(0)
+					}
+					b.truncate("app.log", 0)
+					b.write("app.log", "fresh\n")
+					b.tail.Round(second)
+					b.tail.Round(second)
+					if kill == 3 {
+						b.start()
+					}
+					for range 10 {
+						b.step(second)
+					}
+					b.wantSet(append(lines(numbered("a", 0, 2*size)), "fresh")...)
+					b.wantLosses()
+					b.step(40 * second)
+					b.start()
+					b.step(0)
+					b.step(6 * second)
+					b.want()
+					b.wantLosses()
+				})
+			}
+		}
+	}
+}
+
+// What a file is found to have once it was refilled says nothing of how much
+// was lost of the old content.
+func TestH03_NoFalseLoss(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", numbered("old", 0, 50))
+	b.write("b.log", "one\nunfinished")
+	b.step(0)
+	b.lines = nil
+	for _, name := range []string{"a.log", "b.log"} {
+		b.do(os.WriteFile(b.path(name), []byte(numbered("new", 0, 90)), 0o644))
+	}
+	b.step(second)
+	b.wantSet(lines(numbered("new", 0, 90) + numbered("new", 0, 90))...)
+	b.step(6 * second)
+	b.wantLosses("b.log 4-14 rewritten unread")
+}
