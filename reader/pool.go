@@ -146,13 +146,13 @@ func (p *pool) ask(ctx context.Context, us []seal.Unwrapper, h *seal.Header, s *
 }
 
 // passes reports whether among what unwrappers said is an outage of a key
-// service.
+// service, or what nobody has classed.
 func passes(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return slices.ContainsFunc(joined.Unwrap(), passes)
 	}
 	var k *seal.KMSError
-	return errors.As(err, &k) && (k.Class == seal.Outage || k.Throttled)
+	return errors.As(err, &k) && (k.Class == seal.Outage || k.Class == seal.Unknown || k.Throttled)
 }
 
 // notMine reports whether err of seal.Unwrap says no more than that no key at

@@ -39,6 +39,7 @@ func TestOutages(t *testing.T) {
 	}{
 		{"one throttled", 1, throttled, 2, time.Second},
 		{"an outage", 8, &seal.KMSError{Class: seal.Outage}, 2, time.Minute},
+		{"what nobody has classed", 8, &seal.KMSError{Code: "New"}, 2, time.Minute},
 		{"an outage for good", 1000, &seal.KMSError{Class: seal.Outage}, 0, time.Minute},
 		{"revoked", 1, &seal.KMSError{Class: seal.Revoked}, 0, 0},
 	} {
