@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,7 +35,12 @@ type gateway struct {
 	credentials Credentials
 	timeout     time.Duration
 	inQuery     bool
+	skew        atomic.Int64 // a time.Duration: see Skew
 }
+
+// Skew returns the KMS's clock less this host's, in whole seconds, as its
+// newest answer of success tells; 0 also where there was none.
+func (g *gateway) Skew() time.Duration { return time.Duration(g.skew.Load()) }
 
 // configure takes from o what concerns the way to the service, or returns all
 // that is wrong with it.
@@ -173,6 +179,9 @@ func (g *gateway) try(ctx context.Context, k accessKey, action string, parameter
 	}
 	if !decode(body, answer) {
 		return failure(action, seal.Outage, "Answer", errors.New("HTTP 200 without the service's answer in it"))
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		g.skew.Store(int64(time.Until(date).Round(time.Second)))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	api "github.com/aliyun/aliyun-log-go-sdk"
@@ -39,6 +40,10 @@ type Options struct {
 	Proxy                string
 	ProxyFromEnvironment bool
 
+	// NoCMK says that the Logstore has no CMK of its own, so that no refusal is
+	// put down to one. Default: it may have one.
+	NoCMK bool
+
 	Timeout   time.Duration // of one request, its answer included; default 60 s
 	UserAgent string        // default "sealtail"
 }
@@ -48,6 +53,8 @@ type Client struct {
 	o      Options
 	scheme string
 	base   http.RoundTripper
+
+	skew atomic.Int64 // a time.Duration: see Skew
 
 	mu        sync.Mutex // guards what follows
 	refreshed time.Time  // when fresh credentials were last asked for
@@ -94,6 +101,10 @@ func (c *Client) Close() {
 // Destination returns the names of the project and the Logstore.
 func (c *Client) Destination() (project, logstore string) { return c.o.Project, c.o.Logstore }
 
+// Skew returns the service's clock less this host's, in whole seconds, as its
+// newest answer of success tells; 0 also where there was none.
+func (c *Client) Skew() time.Duration { return time.Duration(c.skew.Load()) }
+
 // A request is one request without its signature.
 type request struct {
 	op     string // what it does, for errors
@@ -111,6 +122,7 @@ type request struct {
 type answer struct {
 	header http.Header
 	body   []byte
+	skew   time.Duration // the service's clock less this host's, in whole seconds; 0 also if not known
 }
 
 // logstore returns the path of the Logstore followed by rest.
@@ -119,6 +131,7 @@ func (c *Client) logstore(rest string) string { return "/logstores/" + c.o.Logst
 // do sends a request. Where the service refuses the credentials it sends it
 // once more with fresh ones. The error is an [*Error], or ctx's.
 func (c *Client) do(ctx context.Context, r request) (*answer, error) {
+	r.noCMK = r.noCMK || c.o.NoCMK
 	a, err := c.try(ctx, r, false)
 	var e *Error
 	if errors.As(err, &e) && e.do == refresh && c.mayRefresh() {
@@ -173,7 +186,9 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 	case err == nil && r.empty && len(body) > 0:
 		return nil, &Error{Class: Network, Op: r.op, Hint: hintOther, err: errors.New("the answer is not the service's: it has a body")}
 	case err == nil:
-		return &answer{resp.Header, body}, nil
+		a := &answer{resp.Header, body, skewOf(resp.Header)}
+		c.skew.Store(int64(a.skew))
+		return a, nil
 	case parent.Err() != nil:
 		return nil, parent.Err()
 	case ctx.Err() != nil:

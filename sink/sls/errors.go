@@ -232,9 +232,7 @@ func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *E
 	r := find(e.Status, e.Code, e.Message)
 	e.Class, e.do, e.Hint, e.cmk = r.class, r.do, r.hint, r.cmk && !sent.noCMK
 	e.RequestID = clean(t.header.Get(api.RequestIDHeader), 64)
-	if date, err := http.ParseTime(t.header.Get("Date")); err == nil {
-		e.Skew = time.Until(date).Round(time.Second)
-	}
+	e.Skew = skewOf(t.header)
 	if e.Class == Clock && e.Skew != 0 {
 		e.Hint = fmt.Sprintf("%s: it differs from the service's by %v", hintClock, e.Skew.Abs())
 	}
@@ -254,6 +252,16 @@ func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *E
 		e.Message = http.StatusText(e.Status)
 	}
 	return e
+}
+
+// skewOf returns the service's clock less this host's, in whole seconds, by an
+// answer's Date; 0 without one.
+func skewOf(h http.Header) time.Duration {
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return time.Until(date).Round(time.Second)
 }
 
 // plain strips what the HTTP client wraps around an error.

@@ -23,6 +23,9 @@ type PolicyOptions struct {
 	// Region.
 	DataKeyCMKs   []string
 	DataKeyRegion string
+
+	// ReaderCMKs are those of them that a reader may open with; default all.
+	ReaderCMKs []string
 }
 
 // A Policy is one of RAM's.
@@ -81,9 +84,15 @@ func Policies(o PolicyOptions) []Policy {
 		o.DataKeyRegion = o.Region
 	}
 	logstore := []string{"acs:log:" + o.Region + ":" + o.Account + ":project/" + o.Project + "/logstore/" + o.Logstore}
-	var dataKeys []string
-	for _, id := range o.DataKeyCMKs {
-		dataKeys = append(dataKeys, keyARN(id, o.DataKeyRegion, o.Account))
+	arns := func(ids []string) (arns []string) {
+		for _, id := range ids {
+			arns = append(arns, keyARN(id, o.DataKeyRegion, o.Account))
+		}
+		return arns
+	}
+	dataKeys, readerKeys := arns(o.DataKeyCMKs), arns(o.ReaderCMKs)
+	if len(readerKeys) == 0 {
+		readerKeys = dataKeys
 	}
 
 	var ps []Policy
@@ -98,16 +107,19 @@ func Policies(o PolicyOptions) []Policy {
 	})
 	agent := []statement{allow(logstore, "log:PostLogStoreLogs", "log:GetLogStore")}
 	reader := []statement{allow(logstore, "log:ListShards", "log:GetCursorOrData")}
+	note := "log:GetLogStore is for comparing the encryption; kms:Decrypt is left out so that the agent cannot open what it sealed"
 	if len(dataKeys) > 0 {
 		agent = append(agent, allow(dataKeys, "kms:GenerateDataKey", "kms:DescribeKey"))
-		reader = append(reader, allow(dataKeys, "kms:Decrypt"))
+		if o.CMK != "" {
+			agent = append(agent, allow([]string{keyARN(o.CMK, o.Region, o.Account)}, "kms:DescribeKey"))
+			note += "; the last statement is optional: by it the agent knows when the Logstore's CMK is disabled, and parks what the Logstore refuses only while it is not"
+		}
+	}
+	if len(readerKeys) > 0 {
+		reader = append(reader, allow(readerKeys, "kms:Decrypt"))
 	}
 	return append(ps,
-		Policy{
-			Name: "sealtail-agent", For: "the agent",
-			Note: "log:GetLogStore is for comparing the encryption; kms:Decrypt is left out so that the agent cannot open what it sealed",
-			Text: text(agent...),
-		},
+		Policy{Name: "sealtail-agent", For: "the agent", Note: note, Text: text(agent...)},
 		Policy{Name: "sealtail-reader", For: "who opens what was shipped", Text: text(reader...)},
 	)
 }

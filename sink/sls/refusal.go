@@ -103,10 +103,12 @@ func (s *Store) tick() moment {
 	return s.clock
 }
 
-// A sending is what was known when a request was sent.
+// A sending is what was known when a request was sent, and what its answer told.
 type sending struct {
 	at    moment
 	taken moment // when the newest request that was answered as taken had been sent
+
+	skew time.Duration // as the answer told, if it was taken
 }
 
 // A refused tells how an envelope was refused.

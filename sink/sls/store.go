@@ -23,10 +23,10 @@ type Store struct {
 	key    keyState
 	bodies *bodies
 
-	mu       sync.Mutex // guards what follows
-	ceiling  int        // of a LogGroup, raw
-	plain    time.Time  // until then bodies go uncompressed
-	skew     time.Duration
+	mu       sync.Mutex    // guards what follows
+	ceiling  int           // of a LogGroup, raw
+	plain    time.Time     // until then bodies go uncompressed
+	skew     time.Duration // of the service's clock, once it has refused this host's
 	clock    moment
 	newest   moment             // when the newest request that was taken had been sent
 	done     map[place]bool     // taken in a Put that has not returned nil yet
@@ -215,7 +215,10 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sendin
 		r.header["x-log-compresstype"] = "zstd"
 		r.body = s.bodies.pack(b)
 	}
-	_, err := s.c.do(ctx, r)
+	a, err := s.c.do(ctx, r)
+	if err == nil {
+		sent.skew = a.skew
+	}
 	return len(b.raw), sent, err
 }
 
@@ -231,6 +234,9 @@ func (s *Store) took(items []item, refusedAs string, sent sending) {
 		}
 	}
 	s.state = State{}
+	if s.skew != 0 {
+		s.skew = sent.skew // the clock may have been set
+	}
 	s.newest = max(s.newest, sent.at)
 	for i := range items {
 		delete(s.refusals, items[i].place())

@@ -341,9 +341,14 @@ func TestRestamp(t *testing.T) {
 			}
 			// This host's clock is set right.
 			f.date, ahead = 0, 0
-			f.got = nil
-			if err := s.Put(t.Context(), envelopes(2, 100)); err != nil {
-				t.Fatal(err)
+			for range 2 {
+				f.got = nil
+				if err := s.Put(t.Context(), envelopes(2, 100)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if stamp := f.got[0].group.Logs[0].GetTime(); len(f.got) != 1 || int64(stamp) != time.Now().Unix() {
+				t.Errorf("ahead %v: got %d posts and a stamp that is %v off after the clock was set right", ahead, len(f.got), time.Since(time.Unix(int64(stamp), 0)))
 			}
 		})
 	}
