@@ -132,8 +132,8 @@ func TestLogstoreCMKDisabled(t *testing.T) {
 	if e, ok := errors.AsType[*sls.Error](err); !ok || e.Class != sls.CMK {
 		t.Errorf("a read fails with %v, want class %s", err, sls.CMK)
 	}
-	if _, errs, code := c.try("sealtail", "check", "-c", c.path("sealtail.toml"), "--online"); code != 0 {
-		t.Errorf("check --online, which may not look at that CMK, ends with %d: %s", code, errs)
+	if _, errs, code := c.try("sealtail", "check", "-c", c.path("sealtail.toml"), "--online"); code != 1 || !strings.Contains(errs, "the Logstore's CMK is Disabled") {
+		t.Errorf("check --online ends with %d: %s", code, errs)
 	}
 	c.stop()
 	if got := c.count("sls.PutLogs:200"); got != taken {

@@ -7,7 +7,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"sealtail/conf"
 	"sealtail/cred"
 	"sealtail/internal/cloud"
 	"sealtail/seal"
@@ -48,9 +50,10 @@ func (c *checking) cmk(ctx context.Context, name string) string {
 		return ""
 	}
 	dek.Plain.Wipe()
+	clock := c.clock(at, client.Skew())
 	opens := c.opens(ctx, name, dek.Recipients[0], header)
 
-	text := fmt.Sprintf("key %s\n  access  accepted, data keys are made\n  opens   %s\n", name, opens)
+	text := fmt.Sprintf("key %s\n  access  accepted, data keys are made\n  clock   %s\n  opens   %s\n", name, clock, opens)
 	key, err := client.Describe(ctx, k.KeyID)
 	if err != nil {
 		c.cannotLook(name, err)
@@ -67,6 +70,23 @@ func (c *checking) cmk(ctx context.Context, name string) string {
 	}
 	return text + fmt.Sprintf("  CMK     %s: %s, %s, %s\n", key.ARN, key.Spec, key.ProtectionLevel, key.State)
 }
+
+// clock says how this host's clock stands to a service's, by its answer.
+func (c *checking) clock(at string, skew time.Duration) string {
+	if skew.Abs() <= clockTolerance {
+		return "right"
+	}
+	way := "behind"
+	if skew < 0 {
+		way = "ahead of"
+	}
+	text := fmt.Sprintf("%v %s the service's", skew.Abs(), way)
+	c.warn(at, "this host's clock is "+text+": from 15m on all requests are refused", "set this host's clock")
+	return text
+}
+
+// clockTolerance is what a clock that somebody keeps stays below.
+const clockTolerance = time.Minute
 
 // headerOf returns what data keys of a key are bound to, as for its first
 // stream.
@@ -192,33 +212,44 @@ func (c *checking) logstore(ctx context.Context, name string) string {
 		c.fault(at+".encryption", strings.Join(v.Differs, ", "), hintMismatch)
 		return ""
 	}
-	c.logstoreCMK(ctx, name)
-	return fmt.Sprintf("sink %s\n  access    accepted\n  Logstore  there, %d shards, kept %d days\n  encrypted as configured: %s\n",
-		name, l.Shards, l.TTL, encryptionText(s.Encryption))
+	return fmt.Sprintf("sink %s\n  access    accepted\n  clock     %s\n  Logstore  there, %d shards, kept %d days\n  encrypted as configured: %s\n",
+		name, c.clock(at, client.Skew()), l.Shards, l.TTL, encryptionText(s.Encryption)) + c.logstoreCMK(ctx, name)
 }
 
 // logstoreCMK looks at the Logstore's own CMK, where the agent's access key for
 // the data keys may do that. It need not.
-func (c *checking) logstoreCMK(ctx context.Context, name string) {
+func (c *checking) logstoreCMK(ctx context.Context, name string) string {
 	cmk := c.cfg.Sinks[name].Encryption.CMKKeyID
-	for _, st := range c.cfg.Streams {
-		k := c.cfg.Keys[st.Key]
-		if st.Sink != name || cmk == "" || k.Provider != "alikms" {
-			continue
-		}
-		client, err := cloud.KMS(k)
-		if err != nil {
-			return
-		}
-		key, err := client.Describe(ctx, cmk)
-		if err != nil {
-			return
-		}
-		at := "sink." + name + ".encryption.cmk_key_id"
-		if key.State != "Enabled" {
-			c.fault(at, "the Logstore's CMK is "+key.State+": all reads and writes fail", "enable it")
-		}
-		c.protected(at, key)
-		return
+	if cmk == "" {
+		return ""
 	}
+	const unknown = "  CMK       not looked at: "
+	i := slices.IndexFunc(c.cfg.Streams, func(st conf.Stream) bool {
+		return st.Sink == name && c.cfg.Keys[st.Key].Provider == "alikms"
+	})
+	if i < 0 {
+		return unknown + "no KMS wraps the data keys of what goes there\n"
+	}
+	client, err := cloud.KMS(c.cfg.Keys[c.cfg.Streams[i].Key])
+	var key alikms.Key
+	if err == nil {
+		key, err = client.Describe(ctx, cmk)
+	}
+	at := "sink." + name + ".encryption.cmk_key_id"
+	if e, ok := errors.AsType[*seal.KMSError](err); ok {
+		switch e.Code {
+		case "Forbidden.NoPermission":
+			return unknown + "the access key may not do kms:DescribeKey with it, which is optional\n"
+		case "Forbidden.KeyNotFound":
+			c.warn(at, "the KMS that wraps the data keys does not know the Logstore's CMK: it is deleted, or in another region", "see whether it is there")
+		}
+	}
+	if err != nil {
+		return unknown + err.Error() + "\n"
+	}
+	if key.State != "Enabled" {
+		c.fault(at, "the Logstore's CMK is "+key.State+": all reads and writes fail", "enable it")
+	}
+	c.protected(at, key)
+	return fmt.Sprintf("  CMK       %s: %s, %s, %s\n", key.ARN, key.Spec, key.ProtectionLevel, key.State)
 }

@@ -23,7 +23,7 @@ func printPolicies(w io.Writer, cfg *conf.Config, logstores []string) error {
 		}
 		for _, p := range sls.Policies(sls.PolicyOptions{
 			Region: s.Region, Project: s.Project, Logstore: s.Logstore,
-			CMK: s.Encryption.CMKKeyID, RoleARN: s.Encryption.ARN, DataKeyCMKs: cmks,
+			CMK: s.Encryption.CMKKeyID, RoleARN: s.Encryption.ARN, DataKeyCMKs: cmks, ReaderCMKs: readerCMKs(cfg, name),
 		}) {
 			fmt.Fprintf(&b, "\n# %s: for %s\n", p.Name, p.For)
 			if p.Note != "" {
@@ -49,23 +49,46 @@ func dataKeyCMKs(cfg *conf.Config, sink string) (ids, aliases []string) {
 		if st.Sink != sink || k.Provider != "alikms" {
 			continue
 		}
-		id := k.KeyID
-		if isAlias(id) {
-			aliases = append(aliases, id)
+		if isAlias(k.KeyID) {
+			aliases = append(aliases, k.KeyID)
 		}
-		if region := kmsRegion(k.Endpoint); !strings.HasPrefix(id, "acs:") && region != "" && region != cfg.Sinks[sink].Region {
-			// Else it would be taken for one of the sink's region.
-			kind := "key/"
-			if isAlias(id) {
-				kind = ""
-			}
-			id = "acs:kms:" + region + ":*:" + kind + id
-		}
-		ids = append(ids, id)
+		ids = append(ids, inRegion(k.KeyID, k.Endpoint, cfg.Sinks[sink].Region))
 	}
 	slices.Sort(ids)
 	slices.Sort(aliases)
 	return slices.Compact(ids), slices.Compact(aliases)
+}
+
+// readerCMKs returns the CMKs of reader.allow, if it names any.
+func readerCMKs(cfg *conf.Config, sink string) (ids []string) {
+	for _, id := range cfg.Reader.Allow {
+		if strings.HasPrefix(id, "acs:") {
+			ids = append(ids, id)
+			continue
+		}
+		// Any KMS of the config may have it.
+		for _, k := range cfg.Keys {
+			if k.Provider == "alikms" {
+				ids = append(ids, inRegion(id, k.Endpoint, cfg.Sinks[sink].Region))
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// inRegion returns the ARN of a CMK of another region than a sink's: without
+// it it would be taken for one of that.
+func inRegion(id, endpoint, sinks string) string {
+	region := kmsRegion(endpoint)
+	if strings.HasPrefix(id, "acs:") || region == "" || region == sinks {
+		return id
+	}
+	kind := "key/"
+	if isAlias(id) {
+		kind = ""
+	}
+	return "acs:kms:" + region + ":*:" + kind + id
 }
 
 // isAlias reports whether a CMK is named by an alias.
