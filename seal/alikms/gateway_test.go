@@ -428,7 +428,7 @@ func TestNothingShowsSecrets(t *testing.T) {
 			}
 		}
 	}
-	if got := fmt.Sprintf("%v %+v %#v", *c, c, c); strings.Contains(got, "canary") {
+	if got := fmt.Sprintf("%v %+v %#v", c, c, c); strings.Contains(got, "canary") {
 		t.Errorf("a canary is in %s", got)
 	}
 }
