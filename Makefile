@@ -5,6 +5,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
+.PHONY: chart manifests
 
 build: ## bin/sealtail, bin/sealtail-reader, bin/sealtail-emulator
 	$(BUILD) -o bin/sealtail ./cmd/agent
@@ -48,3 +49,9 @@ sdk: ## the KMS client held against the vendor's own, which is a module apart
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+
+chart: ## the Helm chart linted, rendered and held against Kubernetes' types; the plain manifests against it
+	cd test/chart && go vet ./... && go test -count=1 ./...
+
+manifests: ## packaging/kubernetes/sealtail.yaml from the chart
+	cd test/chart && go test -count=1 -run PlainManifests . -update
