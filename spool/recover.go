@@ -107,7 +107,7 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 	name := segName(s.dir, h.id, segSuffix)
 	if err := f.SyncData(); err != nil {
 		f.Close()
-		return "", s.fail(fmt.Errorf("sync %s: %w", f.Name(), err))
+		return "", s.fail(err)
 	}
 	if err := s.fs.Rename(f.Name(), name); err != nil {
 		f.Close()

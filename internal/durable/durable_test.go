@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -289,6 +291,40 @@ func TestLock(t *testing.T) {
 		t.Fatalf("after Close: %v", err)
 	}
 	l.Close()
+}
+
+// A lock whose file goes with it keeps others out while it is held, however
+// many come and go.
+func TestLockOnce(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "lock")
+	var held atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for taken := 0; taken < 50; {
+				l, err := durable.LockOnce(name)
+				if errors.Is(err, durable.ErrLocked) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := held.Add(1); n != 1 {
+					t.Errorf("%d hold the lock", n)
+				}
+				taken++
+				held.Add(-1)
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file: got %v, want not exist", err)
+	}
 }
 
 func TestReadPrivate(t *testing.T) {

@@ -20,9 +20,50 @@ var ErrNotPrivate = errors.New("not private")
 
 // Lock takes the lock that the file name stands for, and makes the file if it
 // is missing. The lock is held until the returned value is closed or the
-// process ends; the file stays, because to remove it would let two processes
-// each hold a lock of that name.
+// process ends; the file stays.
 func Lock(name string) (io.Closer, error) {
+	f, err := flock(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// LockOnce is [Lock], but the file goes when the returned value is closed.
+func LockOnce(name string) (io.Closer, error) {
+	for {
+		f, err := flock(name)
+		if err != nil {
+			return nil, err
+		}
+		held, err := f.Stat()
+		if err == nil {
+			var now fs.FileInfo
+			if now, err = os.Stat(name); err == nil && os.SameFile(held, now) {
+				return once{f}, nil
+			}
+		}
+		f.Close()
+		// Who held it before removed it, so that this lock keeps nobody out.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+}
+
+// once is a held lock whose file goes with it: first the name, so that nobody
+// waits for a lock on a file that has none.
+type once struct{ f *os.File }
+
+func (l once) Close() error {
+	err := os.Remove(l.f.Name())
+	if cerr := l.f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func flock(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

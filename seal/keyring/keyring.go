@@ -31,8 +31,8 @@
 // Errors of [Keyring.Generate] are [*seal.KMSError]; the code is the key's
 // state ("Disabled" …), "NoFile", "NotPrivate", "Malformed" or "Unreadable".
 // The functions that change a file leave it whole or as it was, also when the
-// machine stops between, and leave it its owner, group and mode; they hold a
-// lock on NAME.lock, which stays.
+// machine stops between, and leave it its owner, group and mode; meanwhile they
+// hold a lock on NAME.lock.
 package keyring
 
 import (

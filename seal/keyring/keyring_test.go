@@ -294,12 +294,18 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
 	if err := keyring.Disable(path, id); !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	if _, err := keyring.Open(path).Generate(t.Context(), where); err != nil {
 		t.Errorf("a change under way stops sealing: %v", err)
+	}
+	lock.Close()
+	if err := keyring.Disable(path, id); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Dir(path) + "/*"); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %q, %v", left, err)
 	}
 }
 

@@ -115,7 +115,7 @@ func ExportPublic(path, to string) error {
 
 // create writes a file that is not there yet.
 func create(path string, f *file) error {
-	lock, err := durable.Lock(path + ".lock")
+	lock, err := durable.LockOnce(path + ".lock")
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func change(path string, do func(*file) error) error {
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	lock, err := durable.Lock(path + ".lock")
+	lock, err := durable.LockOnce(path + ".lock")
 	if err != nil {
 		return err
 	}

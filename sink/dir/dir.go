@@ -125,10 +125,10 @@ func (s *Store) append(b []byte) error {
 		}
 	}
 	if _, err := s.f.WriteAt(b, s.size); err != nil {
-		return s.abandon(fmt.Errorf("write %s: %w", s.f.Name(), err))
+		return s.abandon(err)
 	}
 	if err := s.f.SyncData(); err != nil {
-		return s.abandon(fmt.Errorf("sync %s: %w", s.f.Name(), err))
+		return s.abandon(err)
 	}
 	if removed(s.f) {
 		return s.abandon(fmt.Errorf("%s: removed while it was written", s.f.Name()))
