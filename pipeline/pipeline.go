@@ -12,15 +12,15 @@
 // while they wait the channel of chunks is full and the files are the buffer.
 //
 // The pipeline also seals what the agent itself has to say: a start event at
-// the beginning of each epoch, a pause event after each pause, heartbeats in
-// silence, and a last envelope, FINAL, with a stop event.
+// the beginning of each epoch, what News brings, such as a pause event after
+// each pause, heartbeats in silence, and a last envelope, FINAL, with a stop
+// event.
 package pipeline
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -43,17 +43,11 @@ const (
 	CodecZstd = 1
 )
 
-// Wait tells of a pause that ended. The zero value says there was none.
-type Wait struct {
-	Reason   string
-	From, To time.Time
-}
-
 // A Sealer makes envelopes. Seal waits while there is no key to seal with and
 // returns an error only when ctx ends or when nothing can be sealed any more.
 // first and last are unix nanoseconds; the envelope is the caller's.
 type Sealer interface {
-	Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) (env []byte, waited Wait, err error)
+	Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) (env []byte, err error)
 }
 
 // A Spool commits envelopes with the positions that moved. Append returns
@@ -67,14 +61,15 @@ type Spool interface {
 type Options struct {
 	Stream, Host string
 	Tags         []record.Tag
-	MaxBytes     int            // encoded bytes at which a batch is sealed; 0 = 2 MiB
-	MaxRecords   int            // 0 = no such bound
-	MaxAge       time.Duration  // 0 = 1 s
-	MaxContent   int            // longest content that an envelope takes; at least record.MaxChunkEncoded
-	Level        string         // of zstd: "fastest" (also ""), "default", "better"
-	Heartbeat    time.Duration  // silence after which a heartbeat is sealed; 0 = none
-	Start        []record.Event // sealed first
-	Stop         string         // reason that the stop event gives; "" = no FINAL envelope
+	MaxBytes     int                    // encoded bytes at which a batch is sealed; 0 = 2 MiB
+	MaxRecords   int                    // 0 = no such bound
+	MaxAge       time.Duration          // 0 = 1 s
+	MaxContent   int                    // longest content that an envelope takes; at least record.MaxChunkEncoded
+	Level        string                 // of zstd: "fastest" (also ""), "default", "better"
+	Heartbeat    time.Duration          // silence after which a heartbeat is sealed; 0 = none
+	Start        []record.Event         // sealed first
+	News         func() []*record.Chunk // events that came up since its last call, with what moves in their entry; nil = none
+	Stop         string                 // reason that the stop event gives; "" = no FINAL envelope
 	Log          *zap.Logger
 }
 
@@ -262,6 +257,9 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 				continue
 			}
 		case <-tick.C:
+			if p.news(batch) {
+				age.Reset(p.o.MaxAge)
+			}
 			continue
 		case <-age.C:
 		case <-silence.C:
@@ -278,58 +276,68 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 			quiet()
 		}
 		age.Stop()
-		if !batch.Empty() { // a pause event
-			age.Reset(p.o.MaxAge)
-		}
 	}
 }
 
-// finish seals what is left, then a stop event in an envelope marked FINAL,
-// with the pause event if there was a pause until then.
+// finish seals what is left, then what is new and a stop event in an envelope
+// marked FINAL.
 func (p *Pipeline) finish(ctx context.Context, batch *record.Batch) error {
 	if err := p.seal(ctx, batch, KindData); err != nil || p.o.Stop == "" {
 		return err
 	}
+	p.news(batch) // a pause that just ended
 	batch.AddEvent(record.Event{Name: "stop", Time: time.Now(), Fields: []record.Tag{{Key: "reason", Value: p.o.Stop}}})
 	return p.seal(ctx, batch, KindFinal)
 }
 
-// seal has the batch sealed, in halves where it is too long, resets it, and
-// leaves a pause event in it if there was a pause.
+// news adds what is new and reports whether the batch was empty before.
+func (p *Pipeline) news(batch *record.Batch) (first bool) {
+	if p.o.News == nil {
+		return false
+	}
+	for _, c := range p.o.News() {
+		first = first || batch.Empty()
+		batch.Add(c)
+		for _, e := range c.Events {
+			if e.Name == "pause" {
+				p.count.pauses.Add(1)
+			}
+		}
+	}
+	return first
+}
+
+// seal has the batch sealed, in halves where it is too long, and resets it.
 func (p *Pipeline) seal(ctx context.Context, batch *record.Batch, kind uint8) error {
-	waited, err := p.sealBatch(ctx, batch, kind)
-	if err != nil {
+	if err := p.sealBatch(ctx, batch, kind); err != nil {
 		return err
 	}
 	batch.Reset()
-	p.notePause(batch, waited)
 	return nil
 }
 
 // sealBatch seals the batch or, where the envelope would be too long, its
-// halves; the last one is of the kind given. It returns the longest wait.
-func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint8) (Wait, error) {
+// halves; the last one is of the kind given.
+func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint8) error {
 	if batch.Empty() {
-		return Wait{}, nil
+		return nil
 	}
 	if batch.Size() == 0 {
-		return Wait{}, p.commit(ctx, entry{moved: batch.Moved()})
+		return p.commit(ctx, entry{moved: batch.Moved()})
 	}
 	content, codec := p.compress(batch.Encoded())
 	if len(content) > p.o.MaxContent {
 		p.count.halved.Add(1)
 		x, y := batch.Halve()
-		first, err := p.sealBatch(ctx, x, KindData)
-		if err != nil {
-			return first, err
+		if err := p.sealBatch(ctx, x, KindData); err != nil {
+			return err
 		}
-		second, err := p.sealBatch(ctx, y, kind)
-		return longest(first, second), err
+		return p.sealBatch(ctx, y, kind)
 	}
 	first, last := batch.Times()
-	env, waited, err := p.sealer.Seal(ctx, kind, first, last, codec, content)
+	env, err := p.sealer.Seal(ctx, kind, first, last, codec, content)
 	if err != nil {
-		return waited, fmt.Errorf("seal batch: %w", err)
+		return fmt.Errorf("seal batch: %w", err)
 	}
 	p.count.batches.Add(1)
 	p.count.records.Add(int64(batch.Records()))
@@ -337,7 +345,7 @@ func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint
 	p.count.encoded.Add(int64(batch.Size()))
 	p.count.content.Add(int64(len(content)))
 	p.count.sealed.Add(int64(len(env)))
-	return waited, p.commit(ctx, entry{env, batch.Moved()})
+	return p.commit(ctx, entry{env, batch.Moved()})
 }
 
 // heartbeat seals an envelope without records, unless there is something to
@@ -347,17 +355,13 @@ func (p *Pipeline) heartbeat(ctx context.Context, batch *record.Batch) error {
 		return nil
 	}
 	now := time.Now().UnixNano()
-	env, waited, err := p.sealer.Seal(ctx, KindHeartbeat, now, now, CodecNone, nil)
+	env, err := p.sealer.Seal(ctx, KindHeartbeat, now, now, CodecNone, nil)
 	if err != nil {
 		return fmt.Errorf("seal heartbeat: %w", err)
 	}
 	p.count.heartbeats.Add(1)
 	p.count.sealed.Add(int64(len(env)))
-	if err := p.commit(ctx, entry{env: env}); err != nil {
-		return err
-	}
-	p.notePause(batch, waited)
-	return nil
+	return p.commit(ctx, entry{env: env})
 }
 
 func (p *Pipeline) commit(ctx context.Context, e entry) error {
@@ -383,26 +387,6 @@ func (p *Pipeline) compress(list []byte) (content []byte, codec uint8) {
 		return list, CodecNone
 	}
 	return p.buf, CodecZstd
-}
-
-// notePause puts a pause that ended into the batch to come.
-func (p *Pipeline) notePause(batch *record.Batch, w Wait) {
-	if w.From.IsZero() {
-		return
-	}
-	p.count.pauses.Add(1)
-	batch.AddEvent(record.Event{Name: "pause", Time: time.Now(), Fields: []record.Tag{
-		{Key: "reason", Value: w.Reason},
-		{Key: "from", Value: strconv.FormatInt(w.From.UnixNano(), 10)},
-		{Key: "to", Value: strconv.FormatInt(w.To.UnixNano(), 10)},
-	}})
-}
-
-func longest(x, y Wait) Wait {
-	if y.To.Sub(y.From) > x.To.Sub(x.From) {
-		return y
-	}
-	return x
 }
 
 // newTimer returns a timer that is not running.

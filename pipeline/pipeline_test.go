@@ -34,16 +34,14 @@ type sealed struct {
 type sealer struct {
 	t    *testing.T
 	max  int
-	gate func(ctx context.Context) (pipeline.Wait, error)
+	gate func(ctx context.Context) error
 	kept []sealed
 }
 
-func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, pipeline.Wait, error) {
-	var w pipeline.Wait
+func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
 	if s.gate != nil {
-		var err error
-		if w, err = s.gate(ctx); err != nil {
-			return nil, w, err
+		if err := s.gate(ctx); err != nil {
+			return nil, err
 		}
 	}
 	if len(content) > s.max {
@@ -53,7 +51,7 @@ func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec 
 	if codec == pipeline.CodecZstd {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 		if err != nil {
-			return nil, w, err
+			return nil, err
 		}
 		defer d.Close()
 		if list, err = d.DecodeAll(content, nil); err != nil {
@@ -61,7 +59,7 @@ func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec 
 		}
 	}
 	s.kept = append(s.kept, sealed{kind, first, last, list})
-	return fmt.Appendf(nil, "env%d", len(s.kept)-1), w, nil
+	return fmt.Appendf(nil, "env%d", len(s.kept)-1), nil
 }
 
 // spool keeps what was appended.
@@ -89,6 +87,13 @@ func (s *spool) Append(ctx context.Context, env []byte, moved []record.Position)
 	s.envs = append(s.envs, string(env))
 	s.pos.AppendDelta(nil, moved)
 	return nil
+}
+
+func (s *spool) has(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pos.Get(id)
+	return ok
 }
 
 const maxContent = 704508
@@ -309,73 +314,95 @@ func TestHalvesWhatIsTooLong(t *testing.T) {
 	})
 }
 
-func TestPauseIsSealedInTheNextBatch(t *testing.T) {
+// news are what a pipeline's News brings next.
+type news struct {
+	mu   sync.Mutex
+	next []*record.Chunk
+}
+
+func (n *news) add(name string, id uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next = append(n.next, &record.Chunk{
+		Events: []record.Event{{Name: name, Time: time.Now()}},
+		Moved:  []record.Position{{ID: id, Path: "/a"}},
+	})
+}
+
+func (n *news) take() (next []*record.Chunk) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next, n.next = n.next, nil
+	return next
+}
+
+// What a batch waits through is sealed in the next one; what moves with an event
+// is committed with it.
+func TestNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		paused := true
-		r := start(t, pipeline.Options{}, func(r *rig) {
-			r.sealer.gate = func(ctx context.Context) (w pipeline.Wait, err error) {
-				if paused {
-					w.Reason, w.From = "disabled", time.Now()
+		var n news
+		r := start(t, pipeline.Options{MaxAge: 500 * time.Millisecond, News: n.take}, func(r *rig) {
+			r.sealer.gate = func(context.Context) error {
+				if len(r.sealer.kept) == 0 {
 					time.Sleep(3 * time.Hour)
-					w.To = time.Now()
-					paused = false
+					n.add("pause", 7)
 				}
-				return w, nil
+				return nil
 			}
 		})
 		r.in <- chunk(1, 0, "a")
-		time.Sleep(4 * time.Hour)
+		n.add("before", 6)
+		time.Sleep(3*time.Hour + 700*time.Millisecond)
+		synctest.Wait()
+		if len(r.spool.envs) != 1 || r.spool.has(6) || r.spool.has(7) {
+			t.Error("what moves with an event is committed before it")
+		}
+		time.Sleep(time.Hour)
 		r.stop(t)
-		if got, want := r.story(t), []string{"a", "<pause>"}; !reflect.DeepEqual(got, want) {
+		if got, want := r.story(t), []string{"a", "<before> <pause>"}; !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %q, want %q", got, want)
 		}
-		groups, _ := record.Decode(r.sealer.kept[1].list)
-		_, events, _ := groups[0].Records()
-		for i, want := range []string{"reason disabled", "from 946684801000000000", "to 946695601000000000"} {
-			if f := events[0].Fields[i]; f.Key+" "+f.Value != want {
-				t.Errorf("got %v, want %q", f, want)
-			}
+		if !r.spool.has(6) || !r.spool.has(7) {
+			t.Error("what moves with an event is not committed with it")
 		}
 	})
 }
 
-// A quiet stream whose heartbeat met a pause tells it at once, and goes on.
-func TestPauseMetByAHeartbeat(t *testing.T) {
+// A quiet stream tells news at once, also those that a heartbeat waited through.
+func TestNewsOfAQuietStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		paused := true
-		r := start(t, pipeline.Options{Heartbeat: 5 * time.Minute}, func(r *rig) {
-			r.sealer.gate = func(ctx context.Context) (w pipeline.Wait, err error) {
-				if paused {
-					w.Reason, w.From = "disabled", time.Now()
+		var n news
+		r := start(t, pipeline.Options{Heartbeat: 5 * time.Minute, News: n.take}, func(r *rig) {
+			r.sealer.gate = func(context.Context) error {
+				if len(r.sealer.kept) == 1 {
 					time.Sleep(time.Hour)
-					w.To = time.Now()
-					paused = false
+					n.add("waited", 7)
 				}
-				return w, nil
+				return nil
 			}
 		})
-		time.Sleep(66 * time.Minute)
+		n.add("quiet", 6)
+		time.Sleep(69 * time.Minute)
 		r.in <- chunk(1, 0, "a")
 		time.Sleep(6 * time.Minute)
 		r.stop(t)
-		if got, want := r.story(t), []string{"HEARTBEAT", "<pause>", "a", "HEARTBEAT"}; !reflect.DeepEqual(got, want) {
+		if got, want := r.story(t), []string{"<quiet>", "HEARTBEAT", "<waited>", "a", "HEARTBEAT"}; !reflect.DeepEqual(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
 
-// A pause that ends while the agent stops is told in the FINAL envelope.
-func TestPauseThatEndsInAStop(t *testing.T) {
+// News that come up while the agent stops are in the FINAL envelope.
+func TestNewsInAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		waits := 1
-		r := start(t, pipeline.Options{Stop: "terminated"}, func(r *rig) {
-			r.sealer.gate = func(ctx context.Context) (w pipeline.Wait, err error) {
-				if waits--; waits == 0 {
-					w.Reason, w.From = "disabled", time.Now()
+		var n news
+		r := start(t, pipeline.Options{Stop: "terminated", News: n.take}, func(r *rig) {
+			r.sealer.gate = func(context.Context) error {
+				if len(r.sealer.kept) == 0 {
 					time.Sleep(5 * time.Second)
-					w.To = time.Now()
+					n.add("pause", 7)
 				}
-				return w, nil
+				return nil
 			}
 		})
 		r.in <- chunk(1, 0, "a")
@@ -414,9 +441,9 @@ func TestBackPressure(t *testing.T) {
 func TestStopWhilePausedLeavesTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, pipeline.Options{Stop: "terminated"}, func(r *rig) {
-			r.sealer.gate = func(ctx context.Context) (pipeline.Wait, error) {
+			r.sealer.gate = func(ctx context.Context) error {
 				<-ctx.Done()
-				return pipeline.Wait{}, ctx.Err()
+				return ctx.Err()
 			}
 		})
 		r.in <- chunk(1, 0, "a")
@@ -439,13 +466,13 @@ func TestAFailedAppendEndsTheRun(t *testing.T) {
 		r := start(t, pipeline.Options{MaxBytes: 1}, func(r *rig) {
 			r.spool.err = broken
 			n := 0
-			r.sealer.gate = func(ctx context.Context) (pipeline.Wait, error) {
+			r.sealer.gate = func(ctx context.Context) error {
 				if n++; n > 1 {
 					close(waiting)
 					<-ctx.Done()
-					return pipeline.Wait{}, ctx.Err()
+					return ctx.Err()
 				}
-				return pipeline.Wait{}, nil
+				return nil
 			}
 		})
 		r.in <- chunk(1, 0, "a")
@@ -475,8 +502,8 @@ func TestOptionsAreChecked(t *testing.T) {
 // discard seals to a fixed envelope and forgets.
 type discard struct{}
 
-func (discard) Seal(context.Context, uint8, int64, int64, uint8, []byte) ([]byte, pipeline.Wait, error) {
-	return nil, pipeline.Wait{}, nil
+func (discard) Seal(context.Context, uint8, int64, int64, uint8, []byte) ([]byte, error) {
+	return nil, nil
 }
 func (discard) Append(context.Context, []byte, []record.Position) error { return nil }
 

@@ -14,6 +14,9 @@ import (
 // A hole is a position of its own: the bytes [Offset, Until) of a file whose
 // entry was lost in damage of the spool. They are read once more and the hole
 // is forgotten.
+//
+// A pause is a position of its own, too, of no file: Path is its reason. It is
+// forgotten with the entry that tells it, so that a restart does not hide it.
 type Position struct {
 	ID       uint64 // names the file among its stream's positions; never used again
 	Path     string // last seen
@@ -28,6 +31,7 @@ type Position struct {
 	Encoding uint8  // 0 = bytes as they are
 	Next     uint64 // ID of the successor that continues the open record; 0 = none
 	Until    int64  // 0 but for a hole
+	Paused   int64  // unix ns when it began; 0 but for a pause
 	Sources  []Source
 	Forget   bool // take the file off the positions
 }
@@ -76,7 +80,8 @@ const (
 	hasSources  = 0x800 // uvarint count ‖ per source: name, uvarint skip, u64 id, uvarint next
 	hasForget   = 0x1000
 	hasUntil    = 0x2000 // uvarint
-	hasAll      = 0x3fff
+	hasPaused   = 0x4000 // uvarint
+	hasAll      = 0x7fff
 )
 
 // Len is the number of files.
@@ -186,6 +191,7 @@ func (p Position) mask() uint64 {
 	optional(hasNext, p.Next != 0)
 	optional(hasSources, len(p.Sources) > 0)
 	optional(hasUntil, p.Until != 0)
+	optional(hasPaused, p.Paused != 0)
 	return mask
 }
 
@@ -234,6 +240,9 @@ func (p Position) append(b []byte, mask uint64) []byte {
 	}
 	if mask&hasUntil != 0 {
 		b = binary.AppendUvarint(b, uint64(p.Until))
+	}
+	if mask&hasPaused != 0 {
+		b = binary.AppendUvarint(b, uint64(p.Paused))
 	}
 	return b
 }
@@ -293,6 +302,9 @@ func (ps *Positions) decode(d *decoder) Position {
 	}
 	if mask&hasUntil != 0 {
 		p.Until = d.size()
+	}
+	if mask&hasPaused != 0 {
+		p.Paused = d.size()
 	}
 	return p
 }

@@ -101,29 +101,29 @@ func (c *Chain) Epoch() uint64 { return c.next.Epoch }
 func (c *Chain) Head() Head { return c.head }
 
 // Seal returns the stream's next envelope, which the caller owns. It waits
-// while there is no data key, and tells of a pause. An error is final, or ctx
-// has ended; the chain then is as before. With an ended ctx Seal succeeds just
-// if it need not wait.
+// while there is no data key: see [Keys.Pauses]. An error is final, or ctx has
+// ended; the chain then is as before. With an ended ctx Seal succeeds just if
+// it need not wait.
 //
 // kind is 0, [Final], [Heartbeat] or both; nothing can be sealed after Final.
 // first and last are the times of the oldest and newest record in Unix ns,
 // rounded down here to whole seconds; a Heartbeat gets the time of sealing.
 // content is a LogGroupList in codec, at most [MaxContent] bytes, and empty
 // for a Heartbeat. Seal does not keep it.
-func (c *Chain) Seal(ctx context.Context, kind Flags, first, last int64, codec uint8, content []byte) (env []byte, waited Wait, err error) {
+func (c *Chain) Seal(ctx context.Context, kind Flags, first, last int64, codec uint8, content []byte) (env []byte, err error) {
 	switch {
 	case c.ended:
-		return nil, waited, errors.New("epoch has ended")
+		return nil, errors.New("epoch has ended")
 	case kind&^(Final|Heartbeat) != 0 || codec > CodecZstd:
-		return nil, waited, fmt.Errorf("cannot seal kind %#02x with codec %d", uint8(kind), codec)
+		return nil, fmt.Errorf("cannot seal kind %#02x with codec %d", uint8(kind), codec)
 	case kind&Heartbeat != 0 && (codec != CodecNone || len(content) > 0):
-		return nil, waited, errors.New("heartbeat with content")
+		return nil, errors.New("heartbeat with content")
 	case len(content) > MaxContent:
-		return nil, waited, fmt.Errorf("content of %d bytes does not fit an envelope", len(content))
+		return nil, fmt.Errorf("content of %d bytes does not fit an envelope", len(content))
 	}
-	k, waited, err := c.keys.take(ctx, len(content))
+	k, err := c.keys.take(ctx, len(content))
 	if err != nil {
-		return nil, waited, err
+		return nil, err
 	}
 	defer k.release()
 
@@ -146,12 +146,12 @@ func (c *Chain) Seal(ctx context.Context, kind Flags, first, last int64, codec u
 	}
 	env, digest, err := s.seal(&h, content)
 	if err != nil {
-		return nil, waited, err
+		return nil, err
 	}
 	c.head = Head{h.StreamID, h.Epoch, h.Seq, digest, h.Suite, h.Last}
 	c.next.Flags, c.next.Prev, c.next.Seq = 0, digest, h.Seq+1
 	c.ended = kind&Final != 0
-	return env, waited, nil
+	return env, nil
 }
 
 // wholeSecond rounds ns down to a second, and up to 1970.

@@ -146,9 +146,9 @@ func TestChain(t *testing.T) {
 				{seal.Final | seal.Heartbeat, 1, 2, seal.CodecNone, ""},
 			} {
 				now := time.Now().Unix()
-				env, waited, err := c.Seal(t.Context(), v.kind, v.first, v.last, v.codec, []byte(v.content))
-				if err != nil || waited != (seal.Wait{}) {
-					t.Fatalf("envelope %d: error %v, waited %v", i, err, waited)
+				env, err := c.Seal(t.Context(), v.kind, v.first, v.last, v.codec, []byte(v.content))
+				if err != nil {
+					t.Fatalf("envelope %d: %v", i, err)
 				}
 				if cap(env) != len(env) {
 					t.Errorf("envelope %d: %d bytes in %d", i, len(env), cap(env))
@@ -181,7 +181,7 @@ func TestChain(t *testing.T) {
 					t.Errorf("envelope %d: got head %v, error %v, want %v", i, c.Head(), err, head)
 				}
 			}
-			if _, _, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, []byte("more")); err == nil {
+			if _, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, []byte("more")); err == nil {
 				t.Error("sealed after FINAL")
 			}
 		})
@@ -199,7 +199,7 @@ func TestChainGoesOn(t *testing.T) {
 		if head != nil && (c.Head() != *head || c.StreamID() != stream) {
 			t.Errorf("chain %d: got head %v", i, c.Head())
 		}
-		env, _, err := c.Seal(t.Context(), seal.Heartbeat, 0, 0, 0, nil)
+		env, err := c.Seal(t.Context(), seal.Heartbeat, 0, 0, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,11 +285,11 @@ func TestSealRefuses(t *testing.T) {
 		"heartbeat with codec":   {seal.Heartbeat, seal.CodecZstd, nil},
 		"too long":               {0, 0, make([]byte, seal.MaxContent+1)},
 	} {
-		if _, _, err := c.Seal(t.Context(), v.kind, 0, 0, v.codec, v.content); err == nil {
+		if _, err := c.Seal(t.Context(), v.kind, 0, 0, v.codec, v.content); err == nil {
 			t.Errorf("%s: sealed", name)
 		}
 	}
-	env, _, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, make([]byte, seal.MaxContent))
+	env, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, make([]byte, seal.MaxContent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestSealRefuses(t *testing.T) {
 	}
 }
 
-// Seal waits while the key service is down, and tells of it.
+// Seal waits while the key service is down.
 func TestSealWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := &plainKMS{down: &seal.KMSError{Class: seal.Revoked, Code: "Rejected.Disabled"}}
@@ -310,7 +310,7 @@ func TestSealWaits(t *testing.T) {
 
 		short, stop := context.WithTimeout(ctx, time.Minute)
 		defer stop()
-		if _, _, err := c.Seal(short, seal.Heartbeat, 0, 0, 0, nil); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Seal(short, seal.Heartbeat, 0, 0, 0, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
 		began := time.Now()
@@ -318,12 +318,9 @@ func TestSealWaits(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			kms.set(nil)
 		})
-		env, waited, err := c.Seal(ctx, seal.Heartbeat, 0, 0, 0, nil)
+		env, err := c.Seal(ctx, seal.Heartbeat, 0, 0, 0, nil)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if waited.Reason != "revoked" || !waited.From.Equal(began) || waited.To.Sub(began) < 10*time.Minute {
-			t.Errorf("got %v", waited)
 		}
 		e, _ := mustOpen(t, env, kms)
 		if e.Seq != 0 || e.First < began.Add(10*time.Minute).Unix()*1e9 {
@@ -333,7 +330,7 @@ func TestSealWaits(t *testing.T) {
 		wg.Wait()
 		ended, end := context.WithCancel(t.Context())
 		end()
-		if _, _, err := c.Seal(ended, 0, 0, 0, 0, nil); err == nil {
+		if _, err := c.Seal(ended, 0, 0, 0, 0, nil); err == nil {
 			t.Error("sealed without data keys")
 		}
 	})
@@ -351,7 +348,7 @@ func TestNothingRepeats(t *testing.T) {
 			c := newChain(t, seal.ChainOptions{Identity: id, Keys: keys, Suite: s, Epoch: 1})
 			streams[c.StreamID()] = true
 			for range each {
-				env, _, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, []byte("same"))
+				env, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, []byte("same"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -388,7 +385,7 @@ func TestChainsShareKeys(t *testing.T) {
 				content := bytes.Repeat([]byte(v.Suite.String()), 100)
 				var prev [32]byte
 				for range 20 {
-					env, _, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, content)
+					env, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, content)
 					if err != nil {
 						t.Error(err)
 						return

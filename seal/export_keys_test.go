@@ -5,7 +5,7 @@ import "context"
 // A Taken is a data key between take and release.
 type Taken = dataKey
 
-func (ks *Keys) Take(ctx context.Context, n int) (*Taken, Wait, error) { return ks.take(ctx, n) }
+func (ks *Keys) Take(ctx context.Context, n int) (*Taken, error) { return ks.take(ctx, n) }
 
 // SetRandom replaces the source of jitter; before Run only.
 func (ks *Keys) SetRandom(f func() float64) { ks.life.random = f }

@@ -64,7 +64,7 @@ func (o KeyOptions) withDefaults() KeyOptions {
 // old, used up, or revoked. Chains of one key, sink and suite share a Keys.
 //
 // Whatever the key service answers, Keys waits and tries again, and the chains
-// wait with it; the table of what follows from which answer is rules.
+// wait with it; what follows from which answer is in table.
 type Keys struct {
 	kms     KMS
 	suite   Suite
@@ -78,6 +78,7 @@ type Keys struct {
 	reason  Class
 	since   time.Time
 	changed chan struct{} // closed and replaced when phase or reason change
+	pause   *Pause        // that lasts, or the next
 	stopped bool          // Run has returned
 	proof   time.Time
 	calls   int64
@@ -89,7 +90,7 @@ type Keys struct {
 // context (see [EncodeContext]). It has no data key before [Keys.Run].
 func NewKeys(o KeyOptions, kms KMS, suite Suite, context []byte) *Keys {
 	o = o.withDefaults()
-	return &Keys{
+	ks := &Keys{
 		kms:     kms,
 		suite:   suite,
 		context: bytes.Clone(context),
@@ -99,6 +100,8 @@ func NewKeys(o KeyOptions, kms KMS, suite Suite, context []byte) *Keys {
 		since:   time.Now(),
 		changed: make(chan struct{}),
 	}
+	ks.pause = newPause(ks)
+	return ks
 }
 
 // Run keeps the data key until ctx ends, then wipes it and returns nil. It is
@@ -146,7 +149,7 @@ func (ks *Keys) step() (call bool, wake time.Time) {
 	now := time.Now()
 	ks.life.expire(now)
 	if call = ks.life.ready(now); call {
-		ks.life.calling = true
+		ks.life.ask(now)
 		ks.calls++
 	}
 	ks.settle(now)
@@ -202,6 +205,7 @@ func (ks *Keys) stop() (calling bool) {
 	ks.stopped = true
 	if ks.life.key != nil {
 		ks.life.drop(now)
+		ks.life.phase = Init
 	}
 	ks.settle(now)
 	close(ks.changed)
@@ -212,11 +216,12 @@ func (ks *Keys) stop() (calling bool) {
 // settle notes a change of phase and wakes those who wait for one. ks.mu is
 // held.
 func (ks *Keys) settle(now time.Time) {
-	phase, reason := ks.life.phase()
+	phase, reason := ks.life.phase, ks.life.reason()
 	if phase == ks.phase && reason == ks.reason {
 		return
 	}
 	ks.phase, ks.reason, ks.since = phase, reason, now
+	ks.settlePause(now)
 	close(ks.changed)
 	ks.changed = make(chan struct{})
 }
@@ -224,22 +229,21 @@ func (ks *Keys) settle(now time.Time) {
 var errStopped = errors.New("data keys are stopped")
 
 // take returns the data key to seal n bytes of content under, once there is
-// one, and how long sealing was paused for that. The caller releases the data
-// key when the envelope is made.
+// one. The caller releases it when the envelope is made.
 //
 // A data key at hand is preferred to ctx's end: with an ended ctx take succeeds
 // just if it need not wait. Otherwise it fails only when ctx ends or Run has.
-func (ks *Keys) take(ctx context.Context, n int) (k *dataKey, waited Wait, err error) {
-	began := time.Now()
+func (ks *Keys) take(ctx context.Context, n int) (*dataKey, error) {
 	for {
 		ks.mu.Lock()
 		now := time.Now()
-		if k = ks.life.use(now, int64(n)); k != nil {
+		k := ks.life.use(now, int64(n))
+		if k != nil {
 			k.refs.Add(1)
 		}
 		due := ks.life.ready(now)
 		ks.settle(now)
-		phase, reason, changed, stopped := ks.phase, ks.reason, ks.changed, ks.stopped
+		changed, stopped := ks.changed, ks.stopped
 		ks.mu.Unlock()
 
 		if due {
@@ -248,25 +252,17 @@ func (ks *Keys) take(ctx context.Context, n int) (k *dataKey, waited Wait, err e
 			default:
 			}
 		}
-		if phase == Paused {
-			waited = Wait{Reason: reason.String(), From: began}
-		}
 		switch {
 		case k != nil:
+			return k, nil
 		case stopped:
-			err = errStopped
-		default:
-			select {
-			case <-changed:
-				continue
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
+			return nil, errStopped
 		}
-		if waited.Reason != "" {
-			waited.To = time.Now()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		return k, waited, err
 	}
 }
 

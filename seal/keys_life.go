@@ -40,44 +40,90 @@ func (p Phase) String() string {
 	return fmt.Sprintf("phase %d", uint8(p))
 }
 
-// A verdict is what an answer means once it is weighed against those before.
-type verdict uint8
+// A cause is what moves a data key's life from one phase to another. Answers
+// are weighed against those before: see [life.weigh].
+type cause uint8
 
 const (
-	alive     verdict = 0 // a data key came
-	outage    verdict = 1
-	throttled verdict = 2
-	misfit    verdict = 3
-	suspected verdict = 4 // revoked, said once
-	revoked   verdict = 5 // said again, Confirm later
+	asked     cause = 0 // a call begins
+	alive     cause = 1 // a data key came
+	outage    cause = 2
+	throttled cause = 3
+	misfit    cause = 4
+	suspected cause = 5 // revoked, said once
+	revoked   cause = 6 // said again, Confirm later
+	aged      cause = 7 // the data key has reached its age
+	spent     cause = 8 // the data key has reached its bounds of use
 )
 
-// A rule is what follows from a verdict.
+// An action is what is done to the data key in a step.
+type action uint8
+
+const (
+	keep  action = 0 // nothing
+	take  action = 1 // the new one seals from now on
+	prove action = 2 // the new one is wiped, unless the one at hand is due for replacement by it
+	wipe  action = 3 // the one at hand goes at once
+)
+
+// A step is what follows from a cause in a phase.
+type step struct {
+	next Phase
+	do   action
+}
+
+// table is the whole state machine; docs/KEYS.md shows it. Where there is no
+// step the cause cannot come: an answer follows a call, Ready and Refreshing
+// have seen no failure, Init and Paused have no data key.
+var table = map[Phase]map[cause]step{
+	Init: {
+		asked: {Init, keep}, alive: {Ready, take},
+		outage: {Paused, keep}, throttled: {Paused, keep}, misfit: {Paused, keep}, suspected: {Paused, keep},
+	},
+	Ready: {
+		asked: {Refreshing, keep},
+		aged:  {Init, wipe}, spent: {Init, wipe},
+	},
+	Refreshing: {
+		alive:  {Ready, prove},
+		outage: {Degraded, keep}, throttled: {Degraded, keep}, misfit: {Degraded, keep}, suspected: {Degraded, keep},
+		aged: {Init, wipe}, spent: {Init, wipe},
+	},
+	Degraded: {
+		asked: {Degraded, keep}, alive: {Ready, prove},
+		outage: {Degraded, keep}, throttled: {Degraded, keep}, misfit: {Degraded, keep}, suspected: {Degraded, keep},
+		revoked: {Paused, wipe},
+		aged:    {Paused, wipe}, spent: {Paused, wipe},
+	},
+	Paused: {
+		asked: {Paused, keep}, alive: {Ready, take},
+		outage: {Paused, keep}, throttled: {Paused, keep}, misfit: {Paused, keep}, suspected: {Paused, keep},
+		revoked: {Paused, keep},
+	},
+}
+
+// A rule is what follows from an answer in every phase.
 type rule struct {
 	grace bool // the data key may live on beyond HardAge
-	wipe  bool // the data key goes at once
 	retry func(l *life) time.Duration
 }
 
-// rules is the whole table. What has no line here does not depend on the
-// verdict: a data key dies at HardAge (with grace: plus Grace) and at its
-// bounds of use, and a data key that came resumes whatever was paused.
-var rules = [...]rule{
+var rules = map[cause]rule{
 	alive:     {grace: true, retry: func(l *life) time.Duration { return l.around(l.o.Refresh) }},
 	outage:    {grace: true, retry: func(l *life) time.Duration { return l.backoff(500*time.Millisecond, l.o.RetryMax) }},
 	throttled: {grace: true, retry: func(l *life) time.Duration { return l.backoff(2*time.Second, 2*l.o.RetryMax) }},
 	misfit:    {retry: func(l *life) time.Duration { return l.around(l.o.RetryRevoked) }},
 	suspected: {retry: func(l *life) time.Duration { return l.o.Confirm }},
-	revoked:   {wipe: true, retry: func(l *life) time.Duration { return l.around(l.o.RetryRevoked) }},
+	revoked:   {retry: func(l *life) time.Duration { return l.around(l.o.RetryRevoked) }},
 }
 
 // life is the state machine of one data key: no clock, no lock, no goroutine.
-// What happens is a method that takes the time. The phase is not stored; it
-// follows from key, fails and calling.
+// What happens is a method that takes the time.
 type life struct {
 	o      KeyOptions
 	random func() float64 // in [0, 1)
 
+	phase   Phase
 	key     *dataKey  // nil = none
 	calling bool      // a call is under way
 	due     time.Time // of the next call
@@ -86,31 +132,31 @@ type life struct {
 	// What was answered since the last data key came.
 	fails     int       // failures
 	last      *KMSError // the newest failure; nil when fails = 0
-	verdict   verdict   // of the newest answer
 	noGrace   bool      // a failure was no outage
 	refused   time.Time // first Credentials; zero = none
 	suspected time.Time // first Revoked; zero = none
 }
 
-// phase returns how l stands, and for Degraded and Paused why.
-func (l *life) phase() (Phase, Class) {
-	switch {
-	case l.key == nil && l.fails == 0:
-		return Init, Unknown
-	case l.key == nil:
-		return Paused, l.reason()
-	case l.fails > 0:
-		return Degraded, l.reason()
-	case l.calling:
-		return Refreshing, Unknown
+// on takes the step that follows from c.
+func (l *life) on(now time.Time, c cause) action {
+	s, ok := table[l.phase][c]
+	if !ok {
+		panic(fmt.Sprintf("seal: no step from %s by cause %d", l.phase, c))
 	}
-	return Ready, Unknown
+	l.phase = s.next
+	if s.do == wipe {
+		l.drop(now)
+	}
+	return s.do
 }
 
 // reason is the class of the newest failure, for people: an unknown one is
-// handled as an outage and called so.
+// handled as an outage and called so. Without a failure it is Unknown.
 func (l *life) reason() Class {
-	if l.last.Class == Unknown {
+	switch {
+	case l.last == nil:
+		return Unknown
+	case l.last.Class == Unknown:
 		return Outage
 	}
 	return l.last.Class
@@ -119,12 +165,18 @@ func (l *life) reason() Class {
 // expire ends a data key that has become too old.
 func (l *life) expire(now time.Time) {
 	if l.key != nil && l.age(now) >= l.limit() {
-		l.drop(now)
+		l.on(now, aged)
 	}
 }
 
 // ready reports that a call is to be made now.
 func (l *life) ready(now time.Time) bool { return !l.calling && !now.Before(l.due) }
+
+// ask notes that a call begins.
+func (l *life) ask(now time.Time) {
+	l.calling = true
+	l.on(now, asked)
+}
 
 // wake returns when there is something to do next: a call, or a data key to
 // end. It is zero when there is only an answer to wait for.
@@ -143,7 +195,7 @@ func (l *life) wake() (at time.Time) {
 // succeed takes the data key that was asked for at began, or only learns from
 // it that the CMK lives. It reports which; k not taken is the caller's to wipe.
 func (l *life) succeed(now, began time.Time, k *dataKey) (taken bool) {
-	taken = l.key == nil || l.rotate || l.age(now) >= l.o.Rotate
+	taken = l.on(now, alive) == take || l.rotate || l.age(now) >= l.o.Rotate
 	if taken {
 		if l.key != nil {
 			l.key.release()
@@ -153,29 +205,28 @@ func (l *life) succeed(now, began time.Time, k *dataKey) (taken bool) {
 	}
 	l.fails, l.last, l.noGrace = 0, nil, false
 	l.refused, l.suspected = time.Time{}, time.Time{}
-	l.answered(now, alive)
+	l.again(now, alive)
 	return taken
 }
 
 // fail takes a failed answer.
 func (l *life) fail(now time.Time, err *KMSError) {
 	l.fails, l.last = l.fails+1, err
-	v := l.weigh(now, err)
-	l.noGrace = l.noGrace || !rules[v].grace
-	l.answered(now, v)
-	if l.key != nil && rules[v].wipe {
-		l.drop(now)
-	}
+	c := l.weigh(now, err)
+	l.noGrace = l.noGrace || !rules[c].grace
+	l.again(now, c)
+	l.on(now, c)
 	l.expire(now) // grace may have ended with this answer
 }
 
-func (l *life) answered(now time.Time, v verdict) {
-	l.calling, l.verdict = false, v
-	l.due = now.Add(rules[v].retry(l))
+// again sets when the key service is asked again.
+func (l *life) again(now time.Time, c cause) {
+	l.calling = false
+	l.due = now.Add(rules[c].retry(l))
 }
 
-// weigh turns a failure into a verdict.
-func (l *life) weigh(now time.Time, err *KMSError) verdict {
+// weigh turns a failure into a cause.
+func (l *life) weigh(now time.Time, err *KMSError) cause {
 	class := err.Class
 	if class == Credentials {
 		if l.refused.IsZero() {
@@ -207,7 +258,7 @@ func (l *life) weigh(now time.Time, err *KMSError) verdict {
 func (l *life) use(now time.Time, n int64) *dataKey {
 	l.expire(now)
 	if k := l.key; k != nil && k.batches > 0 && (k.batches >= l.o.MaxBatches || k.bytes+n > l.o.MaxBytes) {
-		l.drop(now)
+		l.on(now, spent)
 	}
 	k := l.key
 	if k == nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -117,7 +118,7 @@ func run(t *testing.T, ks *seal.Keys) {
 		if err := <-done; err != nil {
 			t.Errorf("Run: got %v, want nil", err)
 		}
-		if k, _, err := ks.Take(t.Context(), 1); err == nil {
+		if k, err := ks.Take(t.Context(), 1); err == nil {
 			t.Errorf("take after Run: got key %d, want an error", serial(k))
 		}
 	})
@@ -129,7 +130,7 @@ func serial(k *seal.Taken) uint32 { return binary.BigEndian.Uint32(k.DEK()) }
 // atHand returns the number of the data key that seals now, or 0.
 func atHand(ks *seal.Keys) uint32 {
 	endNow()
-	k, _, err := ks.Take(ended, 1)
+	k, err := ks.Take(ended, 1)
 	if err != nil {
 		return 0
 	}
@@ -410,39 +411,98 @@ func TestKeysRefreshJitter(t *testing.T) {
 	})
 }
 
-// A pause is told once to each chain that waited through it, and to no other.
-func TestKeysWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{from: time.Minute, err: errRevoked}, act{from: time.Hour})
-		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.SM4GCM, kms.context)
-		ks.SetRandom(middle)
-		run(t, ks)
-		if _, w, err := ks.Take(t.Context(), 1); w != (seal.Wait{}) || err != nil {
-			t.Fatalf("take: got %v, %v, want no wait", w, err)
+// story follows the pauses of ks and returns what they come to, each as
+// "reason from-to" since start, "…" where one lasts.
+func story(t *testing.T, p *seal.Pause, start time.Time) (told []string) {
+	t.Helper()
+	for {
+		to, reason, next, ended := p.Ended()
+		if !ended {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if reason, _, err := p.Begin(ctx); err == nil {
+				told = append(told, fmt.Sprintf("%s %v-…", reason, p.From.Sub(start)))
+			}
+			return told
 		}
-		time.Sleep(10 * time.Minute)
-		var wg sync.WaitGroup
-		for range 2 {
-			wg.Go(func() {
-				began := time.Now()
-				k, w, err := ks.Take(t.Context(), 1)
-				if err != nil {
-					t.Errorf("take: %v", err)
-					return
+		told = append(told, fmt.Sprintf("%s %v-%v", reason, p.From.Sub(start), to.Sub(start)))
+		p = next
+	}
+}
+
+// Every pause is told to whoever follows them, whether or not something waits
+// in it, and with the reason that held last. Slowness is none, and nor is the
+// end of Run.
+func TestKeysPauses(t *testing.T) {
+	const s, m = time.Second, time.Minute
+	for _, tt := range []struct {
+		name   string
+		o      seal.KeyOptions
+		script []act
+		want   []string
+	}{
+		{"none", seal.KeyOptions{}, nil, nil},
+		{"a slow start", seal.KeyOptions{}, []act{{takes: 3 * s}}, nil},
+		{"an outage that stays in its grace", seal.KeyOptions{}, []act{{from: 6 * m, err: errOut}, {from: 119 * m}}, nil},
+		{"an outage from the start", seal.KeyOptions{}, []act{{err: errOut}, {from: 1 * s}}, []string{"outage 0s-1.75s"}},
+		{"two, and the second lasts", seal.KeyOptions{},
+			[]act{{from: 1 * m, err: errRevoked}, {from: 30 * m}, {from: 40 * m, err: errRevoked}},
+			[]string{"revoked 5m10s-30m10s", "revoked 40m20s-…"}},
+		{"the reason changes", seal.KeyOptions{},
+			[]act{{from: 1 * m, err: errOut}, {from: 3 * 60 * m, err: errRevoked}, {from: 4 * 60 * m}},
+			[]string{"outage 2h0m0s-…"}},
+		{"a used up data key is replaced at once", seal.KeyOptions{MaxBatches: 1}, nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t, tt.script...)
+				ks := seal.NewKeys(tt.o, kms, seal.SM4GCM, kms.context)
+				ks.SetRandom(middle)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				done := make(chan error)
+				pauses := ks.Pauses()
+				go func() { done <- ks.Run(ctx) }()
+				time.Sleep(150 * m)
+				synctest.Wait()
+				got := story(t, pauses, kms.start)
+				if tt.name == "the reason changes" {
+					time.Sleep(150 * m)
+					synctest.Wait()
+					if got := story(t, pauses, kms.start); len(got) != 1 || !strings.HasPrefix(got[0], "revoked 2h0m0s-4h") {
+						t.Errorf("at its end: got %q", got)
+					}
 				}
-				defer k.Release()
-				if w.Reason != "revoked" || !w.From.Equal(began) || !w.To.Equal(time.Now()) || w.To.Sub(kms.start) < time.Hour {
-					t.Errorf("wait: got %+v, want revoked from %v to %v", w, began, time.Now())
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
 				}
-				k2, w, err := ks.Take(t.Context(), 1)
-				if err != nil || w != (seal.Wait{}) {
-					t.Errorf("the next take: got %+v, %v, want no wait", w, err)
-					return
+				if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+					t.Errorf("got %q, want %q", got, tt.want)
 				}
-				k2.Release()
 			})
+		})
+	}
+}
+
+// A pause ends before what waited in it goes on.
+func TestKeysPauseEndsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{err: errOut}, act{from: time.Hour})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		pauses := ks.Pauses()
+		run(t, ks)
+		if _, _, err := pauses.Begin(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		wg.Wait()
+		k, err := ks.Take(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Release()
+		if _, reason, _, ended := pauses.Ended(); !ended || reason != "outage" {
+			t.Errorf("got %q, ended %v", reason, ended)
+		}
 	})
 }
 
@@ -453,24 +513,9 @@ func TestKeysTakeEndsWithContext(t *testing.T) {
 		run(t, ks)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		_, w, err := ks.Take(ctx, 1)
-		if !errors.Is(err, context.DeadlineExceeded) || w.Reason != "outage" || w.To.Sub(w.From) != time.Hour {
-			t.Errorf("got %+v, %v, want an hour of outage", w, err)
+		if _, err := ks.Take(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
-	})
-}
-
-// A first answer that is merely slow is no pause.
-func TestKeysStartIsNoPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{takes: 3 * time.Second})
-		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
-		run(t, ks)
-		k, w, err := ks.Take(t.Context(), 1)
-		if err != nil || w != (seal.Wait{}) || time.Since(kms.start) != 3*time.Second {
-			t.Fatalf("got %+v, %v after %v, want no wait after 3s", w, err, time.Since(kms.start))
-		}
-		k.Release()
 	})
 }
 
@@ -492,9 +537,9 @@ func TestKeysBoundsOfUse(t *testing.T) {
 				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
 				run(t, ks)
 				for i, want := range tt.want {
-					k, w, err := ks.Take(t.Context(), tt.n)
-					if err != nil || w != (seal.Wait{}) {
-						t.Fatalf("take %d: got %+v, %v", i, w, err)
+					k, err := ks.Take(t.Context(), tt.n)
+					if err != nil {
+						t.Fatalf("take %d: %v", i, err)
 					}
 					if got := serial(k); got != want {
 						t.Errorf("take %d: got key %d, want %d", i, got, want)
@@ -517,11 +562,12 @@ func TestKeysBoundsInAnOutage(t *testing.T) {
 		run(t, ks)
 		time.Sleep(time.Nanosecond)
 		for i := range 5 {
-			k, w, err := ks.Take(t.Context(), 1)
+			began := time.Now()
+			k, err := ks.Take(t.Context(), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, waited := serial(k), w.Reason != ""
+			key, waited := serial(k), time.Since(began) > 0
 			if wantKey, wantWait := uint32(1+i/4), i == 4; key != wantKey || waited != wantWait {
 				t.Errorf("take %d: got key %d, waited %v, want key %d, waited %v", i, key, waited, wantKey, wantWait)
 			}
@@ -538,8 +584,8 @@ func TestKeysWipeAfterUse(t *testing.T) {
 		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
 		ks.SetRandom(middle)
 		run(t, ks)
-		a, _, _ := ks.Take(t.Context(), 1)
-		b, _, _ := ks.Take(t.Context(), 1)
+		a, _ := ks.Take(t.Context(), 1)
+		b, _ := ks.Take(t.Context(), 1)
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if s := ks.State(); s.Phase != seal.Paused {
@@ -591,7 +637,7 @@ func TestKeysConcurrentTakes(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for range 200 {
-					k, _, err := ks.Take(t.Context(), 1)
+					k, err := ks.Take(t.Context(), 1)
 					if err != nil {
 						t.Error(err)
 						return
@@ -645,7 +691,7 @@ func TestKeysState(t *testing.T) {
 			t.Errorf("before Run: got %+v", s)
 		}
 		run(t, ks)
-		k, _, err := ks.Take(t.Context(), 1000)
+		k, err := ks.Take(t.Context(), 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -677,7 +723,7 @@ func BenchmarkTake(b *testing.B) {
 			done := make(chan error)
 			go func() { done <- ks.Run(ctx) }()
 			for b.Loop() {
-				k, _, err := ks.Take(ctx, 1)
+				k, err := ks.Take(ctx, 1)
 				if err != nil {
 					b.Fatal(err)
 				}

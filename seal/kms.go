@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // A KMS makes data keys. It is all that the sealing side asks of a key
@@ -92,10 +91,3 @@ func (e *KMSError) Error() string {
 
 // Unwrap returns the cause.
 func (e *KMSError) Unwrap() error { return e.Err }
-
-// A Wait is a pause that a chain sat through while there was no data key. The
-// zero Wait is none: waiting for a key service that answers is no pause.
-type Wait struct {
-	Reason   string    // the [Class] that held last
-	From, To time.Time // of this chain's waiting
-}

@@ -126,15 +126,15 @@ type sampler struct {
 	records [][]byte
 }
 
-func (s *sampler) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, pipeline.Wait, error) {
+func (s *sampler) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
 	if len(s.records) < s.most {
 		list, err := seal.Decompress(codec, content)
 		if err != nil {
-			return nil, pipeline.Wait{}, err
+			return nil, err
 		}
 		groups, err := record.Decode(list)
 		if err != nil {
-			return nil, pipeline.Wait{}, err
+			return nil, err
 		}
 		for _, g := range groups {
 			for _, l := range g.Logs {

@@ -41,6 +41,7 @@ type line struct {
 	store    store
 	commit   *committer
 	found    *discoveries
+	pauses   *pauses
 	fromEnd  bool // a first start that takes the files from their ends
 	log      *zap.Logger
 }
@@ -108,6 +109,9 @@ func (c *committer) try(ctx context.Context, env []byte, moved func() []record.P
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
 	ps := moved()
+	if env == nil && len(ps) == 0 {
+		return nil
+	}
 	snapshot := func() []byte { return c.state.after(env, ps).Snapshot() }
 	if err := c.spool.Append(ctx, env, c.state.positions.EncodeDelta(nil, ps), snapshot); err != nil {
 		return err
@@ -159,9 +163,8 @@ func (d *discoveries) commit(ctx context.Context, done <-chan struct{}, c *commi
 // A chain is seal's as the pipeline wants it.
 type chain struct{ *seal.Chain }
 
-func (c chain) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, pipeline.Wait, error) {
-	env, waited, err := c.Chain.Seal(ctx, seal.Flags(kind), first, last, codec, content)
-	return env, pipeline.Wait(waited), err
+func (c chain) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
+	return c.Chain.Seal(ctx, seal.Flags(kind), first, last, codec, content)
 }
 
 // openLine builds a stream's line on the state that its spool holds.
@@ -202,15 +205,16 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 	if err != nil {
 		return nil, err
 	}
+	l.pauses = newPauses(keys, st.pauses())
 	l.pipeline, err = newPipeline(cfg, s, chain{sealer}, l.commit, pipeline.Options{
 		Start: append([]record.Event{startEvent(cfg, head)}, lostHead(st)...),
-		Stop:  "terminated", Log: log,
+		News:  l.pauses.news, Stop: "terminated", Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
-		Positions: st.positions.All(), Found: l.found.add, Key: id.key, Log: log,
+		Positions: st.files(), Found: l.found.add, Key: id.key, Log: log,
 	})
 	return l, err
 }
@@ -326,15 +330,28 @@ func (l *line) run(ctx context.Context) error {
 		close(ready)
 		return l.pipeline.Run(sealing, chunks)
 	})
+	tailed, piped := stages.done["tail"], stages.done["pipeline"]
 	stages.run("discoveries", stopReading, func() error {
 		select {
 		case <-ready:
-		case <-stages.done["pipeline"]:
+		case <-piped:
 			return nil
 		}
-		return unlessEnded(sealing, l.found.commit(sealing, stages.done["tail"], l.commit))
+		return unlessEnded(sealing, l.found.commit(sealing, tailed, l.commit))
+	})
+	noting, stopNoting := context.WithCancel(sealing)
+	defer stopNoting()
+	stages.run("pauses", stopReading, func() error {
+		select {
+		case <-ready:
+		case <-piped:
+			return nil
+		}
+		return unlessEnded(noting, l.pauses.note(noting, l.commit))
 	})
 	stages.wait("pipeline", "discoveries")
+	stopNoting()
+	stages.wait("pauses")
 	if sealing.Err() != nil {
 		l.log.Warn("stopped before all was sealed: the rest stays in its files", zap.Duration("seal_timeout", l.stop.SealTimeout))
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"sealtail/record"
 	"sealtail/seal"
@@ -156,6 +157,16 @@ func (s *state) cross(moved []record.Position) {
 			}})
 		}
 	}
+}
+
+// files are the positions of files.
+func (s *state) files() []record.Position {
+	return slices.DeleteFunc(s.positions.All(), func(p record.Position) bool { return p.Paused != 0 })
+}
+
+// pauses are the positions that note a pause which nothing told.
+func (s *state) pauses() []record.Position {
+	return slices.DeleteFunc(s.positions.All(), func(p record.Position) bool { return p.Paused == 0 })
 }
 
 // Head is the head of the chain to go on with; nil = begin a new one.

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"sealtail/record"
+	"sealtail/seal"
+)
+
+// pauses tell a stream's chain of each pause of its data keys, whether or not
+// something waited in it. When a pause begins a note of it is committed, which
+// goes with the entry that tells the pause: one that a restart cuts is told by
+// the process after it, as far as to that process's start.
+type pauses struct {
+	start time.Time
+
+	mu  sync.Mutex
+	cut []record.Position // notes of the process before; guarded by mu
+	at  *seal.Pause       // the oldest that is not told; guarded by mu
+	id  uint64            // of at's note; guarded by mu
+}
+
+func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
+	return &pauses{start: time.Now(), cut: noted, at: keys.Pauses(), id: rand.Uint64()}
+}
+
+// news returns events of the pauses that ended since its last call. It is for
+// the pipeline.
+func (p *pauses) news() (chunks []*record.Chunk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.cut {
+		chunks = append(chunks, tellPause(n.ID, n.Path, time.Unix(0, n.Paused), p.start))
+	}
+	p.cut = nil
+	for {
+		to, reason, next, ended := p.at.Ended()
+		if !ended {
+			return chunks
+		}
+		chunks = append(chunks, tellPause(p.id, reason, p.at.From, to))
+		p.at, p.id = next, rand.Uint64()
+	}
+}
+
+// tellPause returns the event of a pause, which takes its note off.
+func tellPause(id uint64, reason string, from, to time.Time) *record.Chunk {
+	return &record.Chunk{
+		Events: []record.Event{{Name: "pause", Time: time.Now(), Fields: []record.Tag{
+			{Key: "reason", Value: reason},
+			{Key: "from", Value: strconv.FormatInt(from.UnixNano(), 10)},
+			{Key: "to", Value: strconv.FormatInt(to.UnixNano(), 10)},
+		}}},
+		Moved: []record.Position{{ID: id, Forget: true}},
+	}
+}
+
+// note commits a note of each pause that begins, until ctx ends.
+func (p *pauses) note(ctx context.Context, c *committer) error {
+	p.mu.Lock()
+	at := p.at
+	p.mu.Unlock()
+	for {
+		reason, next, err := at.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		err = c.commit(ctx, nil, func() []record.Position {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.at != at {
+				return nil // told before there was room for a note
+			}
+			return []record.Position{{ID: p.id, Path: reason, Paused: at.From.UnixNano()}}
+		})
+		if err != nil {
+			return err
+		}
+		at = next
+	}
+}
