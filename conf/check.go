@@ -154,6 +154,9 @@ func (d *decoder) checkStream(at string, s Stream, c *Config, own []ownFile) {
 	for i, p := range s.Exclude {
 		d.checkPattern(index(join(at, "exclude"), i), p, true)
 	}
+	for i, p := range s.Rotated {
+		d.checkPattern(index(join(at, "rotated"), i), p, false)
+	}
 	d.checkTags(join(at, "tags"), s.Tags)
 	d.checkOwnFiles(at, s, own)
 	if s.Heartbeat > 5*time.Minute {

@@ -225,6 +225,13 @@ type Stream struct {
 	Include []string `toml:"include" required:"true"`
 	// Patterns of files not to follow: absolute, or beginning with "**/".
 	Exclude []string `toml:"exclude"`
+	// Absolute patterns of where rotated files lie, also compressed by gzip, if
+	// not beside the file under its name and a number or date. Only what was
+	// not read before it was rotated is read there.
+	Rotated []string `toml:"rotated"`
+	// A file that was not written to for this long when it is found begins at its
+	// end. "0s" reads all.
+	IgnoreOlder time.Duration `toml:"ignore_older" default:"0s" min:"0s" max:"87600h"`
 	// Where files begin that are there at the very first start: "beginning", or
 	// "end" to take only what is appended. Every later file begins at its
 	// beginning.

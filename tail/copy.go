@@ -12,7 +12,7 @@ import (
 // suspect marks a new file that agrees with a followed one as far as it goes:
 // the copy of copytruncate, or a backup. It is not read yet.
 func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
-	if n.fd < 0 || t.o.Once {
+	if n.fd < 0 || n.gz != nil || t.o.Once {
 		return
 	}
 	f := t.original(n, st)
@@ -31,7 +31,7 @@ func (t *Tailer) original(n *file, st *unix.Stat_t) *file {
 	if head, ok := t.printAt(n.fd, printBytes, 0); ok {
 		i := 0
 		for f := t.heads[headKey(head)]; f != nil && i < maxTwins; f, i = f.twin, i+1 {
-			if f != n && t.agreesSoFar(n, st.Size, f) {
+			if f != n && f.gz == nil && t.agreesSoFar(n, st.Size, f) {
 				return f
 			}
 		}
@@ -56,7 +56,7 @@ func (t *Tailer) original(n *file, st *unix.Stat_t) *file {
 // print is known.
 func (t *Tailer) shortAgrees(n *file, st *unix.Stat_t, f *file) bool {
 	h := f.pos.Head.Len
-	return 0 < h && h < printBytes && f.copy.of == nil && st.Size >= f.pos.Offset &&
+	return 0 < h && h < printBytes && !f.undecided() && st.Size >= f.pos.Offset &&
 		st.Mtim.Nano() >= f.look.mtime && t.agrees(n.fd, n.pos.Path, &f.pos) &&
 		(f.pos.Offset > 0 || t.sameSoFar(n, st.Size, f))
 }
@@ -146,6 +146,13 @@ func (t *Tailer) claim(n *file, st *unix.Stat_t) {
 	if old == nil {
 		return
 	}
+	t.inherit(n, old)
+	t.note(n, st)
+	t.log.Info("file is the copy of one that was replaced", zap.String("path", n.pos.Path), zap.Int64("offset", n.pos.Offset))
+}
+
+// inherit gives n, not read yet, the position of old, which has no file.
+func (t *Tailer) inherit(n, old *file) {
 	t.takeUnbound(old)
 	t.dropHead(old)
 	path, dev, ino := n.pos.Path, n.pos.Dev, n.pos.Ino
@@ -154,15 +161,14 @@ func (t *Tailer) claim(n *file, st *unix.Stat_t) {
 		own.pos.Forget = true
 		t.tell(own)
 	}
+	t.dropHead(n)
 	n.pos, n.part, n.told = old.pos, old.part, old.told
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
 	n.pos.Closed, n.pos.Deleted = 0, false
 	t.resize(n, 0) // as its own it was not there
 	n.look.size, n.look.sure, n.look.shrunk = old.look.size, old.look.sure, false
-	t.note(n, st)
 	t.hasHead(n)
 	t.tell(n)
-	t.log.Info("file is the copy of one that was replaced", zap.String("path", path), zap.Int64("offset", n.pos.Offset))
 }
 
 // copyOfWanted returns a file that is looked for and whose content the open

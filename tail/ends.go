@@ -45,6 +45,13 @@ func (t *Tailer) toEnd(f *file) bool {
 	if err := fstat(fd, &st); err != nil || (inode{st.Dev, st.Ino}) != f.key() {
 		return false
 	}
+	if f.gz != nil {
+		was := f.fd
+		f.fd = fd
+		ok := t.gzToEnd(f, &st)
+		f.fd = was
+		return ok
+	}
 	end := t.lastLine(fd, st.Size)
 	n := int(min(end, printBytes))
 	head, ok := t.printAt(fd, n, 0)

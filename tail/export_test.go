@@ -75,3 +75,19 @@ func (t *Tailer) Ledger() Stats {
 	t.count()
 	return t.n
 }
+
+// Decided reports whether it is known of every .gz what it is.
+func (t *Tailer) Decided() bool {
+	for _, f := range t.files {
+		if f.gz != nil && f.undecided() {
+			return false
+		}
+	}
+	return true
+}
+
+// Inflaters returns how many .gz files are being inflated.
+func (t *Tailer) Inflaters() int { return t.inflaters }
+
+// SetRemote has all files lie on a network file system.
+func (t *Tailer) SetRemote() { t.remote = func(int) bool { return true } }

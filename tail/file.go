@@ -17,6 +17,7 @@ type file struct {
 	pos  record.Position // as of the last chunk made; Size as of the last read
 	part cut
 
+	gz    *gz // of a .gz file
 	fd    int // -1 = closed
 	index int // in Tailer.files; -1 = not followed
 	name  naming
@@ -30,6 +31,7 @@ type file struct {
 
 	told      bool   // the receiver has a position of this ID
 	held      bool   // told to Options.Hold
+	hole      int64  // bytes before the offset that were never written, not told yet
 	foundSize int64  // as told last to Options.Found
 	lost      []loss // to be told
 	dirty     bool   // the position is to be told
@@ -51,12 +53,13 @@ type naming struct {
 
 // A looking is what a file was when it was looked at last.
 type looking struct {
-	size         int64 // the largest of this content, or of what took its place
-	sure         int64 // the largest that is known to be of this content
-	shrunk       bool  // it was shorter since
-	mtime, ctime int64 // unix ns, as of the last read
-	verified     int64 // mtime as of the last verify
-	disk         int64 // bytes it takes there
+	size         int64         // the largest of this content, or of what took its place
+	sure         int64         // the largest that is known to be of this content
+	short        time.Duration // since when it is shorter than the offset; 0 = it is not
+	shrunk       bool          // it was shorter since
+	mtime, ctime int64         // unix ns, as of the last read
+	verified     int64         // mtime as of the last verify
+	disk         int64         // bytes it takes there
 
 	every time.Duration // between looks
 	due   time.Duration // next look, when hot
@@ -105,6 +108,10 @@ func (t *Tailer) resize(f *file, size int64) {
 // sure says that what the file has up to size goes on what was taken. If it
 // was seen to have more, that was cut off.
 func (t *Tailer) sure(f *file, st *unix.Stat_t) {
+	if st.Size < f.look.size && !t.shorter(f, st) {
+		return // it is what it was, with an old size
+	}
+	f.look.short = 0
 	if st.Size < f.look.size {
 		f.look.shrunk = false
 		t.n.Truncated++
@@ -117,12 +124,12 @@ func (t *Tailer) sure(f *file, st *unix.Stat_t) {
 // idle reports whether nothing is to be read of an open file now. One that
 // just lost a name is not: where it went is not known yet.
 func (f *file) idle() bool {
-	return f.fd >= 0 && f.end.read && !f.queued && !f.name.touched && f.copy.of == nil
+	return f.fd >= 0 && f.end.read && !f.queued && !f.name.touched && !f.undecided()
 }
 
 // enqueue has the file read soon.
 func (t *Tailer) enqueue(f *file) {
-	if !f.queued && f.fd >= 0 && f.copy.of == nil {
+	if !f.queued && f.fd >= 0 && !f.undecided() {
 		f.queued = true
 		t.queue.push(f)
 	}

@@ -15,6 +15,10 @@ import (
 func (t *Tailer) lostName(f *file) {
 	f.end.gone = t.now
 	f.name.at = nil
+	if f.gz != nil && f.undecided() && f.fd < 0 {
+		t.abandon(f)
+		return
+	}
 	if f.fd < 0 {
 		// It may have been written to after it was closed.
 		t.release(f)
@@ -30,8 +34,11 @@ func (t *Tailer) lostName(f *file) {
 	}
 	if !f.name.unlinked {
 		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(f.fd)); err == nil && strings.HasPrefix(p, "/") {
+			t.after(f.pos.Path, st.Mtim.Nano())
 			f.pos.Path = p
 		}
+	} else {
+		t.after(f.pos.Path, st.Mtim.Nano())
 	}
 	f.pos.Deleted = f.name.unlinked
 	f.copy.of = nil

@@ -3,6 +3,7 @@ package tail
 import (
 	"path/filepath"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -93,6 +94,9 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		}
 		return f
 	}
+	if zipped(path, fd, st) {
+		return t.newGz(path, fd, st, false, false)
+	}
 	f := t.among(t.unbound[st.Ino], fd, path)
 	if f == nil {
 		if !t.started {
@@ -112,11 +116,22 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	if t.o.Once {
 		return f
 	}
+	if t.old(st) && t.toEnd(f) {
+		f.told = false // only its bytes are
+		t.tell(f)
+		return f
+	}
 	t.suspect(f, st)
 	if f.copy.of == nil { // else it has no position of its own yet
 		t.tell(f)
 	}
 	return f
+}
+
+// old reports whether a file was not written to for as long as files are to be
+// ignored.
+func (t *Tailer) old(st *unix.Stat_t) bool {
+	return t.o.IgnoreOlder > 0 && t.wall.Sub(time.Unix(0, st.Mtim.Nano())) > t.o.IgnoreOlder
 }
 
 // among returns the file whose position the open one agrees with, that which

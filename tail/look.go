@@ -11,8 +11,12 @@ func (t *Tailer) look(f *file) {
 		t.lookClosed(f, &st)
 		return
 	}
-	if err := t.fstat(f, &st); err != nil {
+	if err := fstat(f.fd, &st); err != nil {
 		t.failedRead(f, err)
+		return
+	}
+	if f.gz != nil && !t.lookGz(f, &st) {
+		f.look.disk, f.name.unlinked = st.Blocks*512, st.Nlink == 0
 		return
 	}
 	t.note(f, &st)
@@ -24,7 +28,8 @@ func (t *Tailer) look(f *file) {
 	if f.copy.of != nil && !t.copied(f, &st) {
 		return
 	}
-	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime && !f.end.broken {
+	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime && !f.end.broken &&
+		(f.gz == nil || f.end.read) {
 		f.look.every = min(t.o.Poll, 2*f.look.every)
 		f.look.due = t.now + f.look.every
 		return
@@ -46,6 +51,12 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime {
 		return
 	}
+	if f.gz != nil {
+		if g := f.gz; st.Size != g.of.Size || st.Mtim != g.of.Mtim || !f.end.read {
+			t.await(f)
+		}
+		return
+	}
 	t.note(f, st)
 	t.grown(f)
 	t.await(f)
@@ -55,7 +66,7 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 // verify has a file begin anew whose content was replaced, while nobody takes
 // chunks: it may be rotated away before it is read.
 func (t *Tailer) verify(f *file, st *unix.Stat_t) {
-	if !t.blocked || f.look.verified == st.Mtim.Nano() {
+	if !t.blocked || f.gz != nil || f.look.verified == st.Mtim.Nano() {
 		return
 	}
 	f.look.verified = st.Mtim.Nano()
@@ -69,6 +80,10 @@ func (t *Tailer) verify(f *file, st *unix.Stat_t) {
 		if (inode{st.Dev, st.Ino}) != f.key() {
 			return
 		}
+	}
+	if st.Size < f.pos.Offset && f.fd >= 0 && !t.shorter(f, st) {
+		f.look.verified = 0
+		return
 	}
 	if t.agrees(fd, f.pos.Path, &f.pos) {
 		f.look.sure = max(f.look.sure, st.Size)

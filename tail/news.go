@@ -53,7 +53,7 @@ func (t *Tailer) found() {
 	ps := make([]record.Position, 0, len(t.fresh))
 	for _, f := range t.fresh {
 		f.fresh = false
-		if !t.leaving && !f.untraced() || f.pos.Forget || f.pos.Closed != 0 || f.copy.of != nil {
+		if !t.leaving && !f.untraced() || f.pos.Forget || f.pos.Closed != 0 || f.undecided() {
 			continue
 		}
 		p := t.still(f)
@@ -113,7 +113,7 @@ func (t *Tailer) news() *record.Chunk {
 	n := 0
 	for ; n < len(t.dirty); n++ {
 		f := t.dirty[n]
-		if !f.dirty || f.copy.of != nil { // a copy is told once it is known what it is
+		if !f.dirty || f.undecided() { // a copy is told once it is known what it is
 			f.dirty, f.listed = false, false
 			continue
 		}
@@ -164,10 +164,12 @@ func (t *Tailer) lossEvent(p *record.Position, l loss) record.Event {
 // still returns the position as one that no bytes were taken for. If none were
 // ever, it has the head of what is there now, so that its file is known again.
 func (t *Tailer) still(f *file) record.Position {
-	if f.pos.Offset == 0 && f.fd >= 0 {
+	if f.pos.Offset == 0 && f.gz != nil {
+		f.pos.Head = f.gz.head
+	} else if f.pos.Offset == 0 && f.fd >= 0 {
 		f.pos.Head, _ = t.printAt(f.fd, int(min(f.look.size, printBytes)), 0)
 	}
 	p := f.pos
-	p.From, p.Size = p.Offset, f.look.size
+	p.From, p.Size = p.Offset-f.hole, f.look.size
 	return p
 }

@@ -17,6 +17,14 @@ func (t *Tailer) read(f *file) *record.Chunk {
 			t.failedRead(f, err)
 			return nil
 		}
+		if f.undecided() {
+			return nil
+		}
+		if st.Size < f.pos.Offset && !t.shorter(f, &st) {
+			f.end.read = true
+			f.look.mtime = 0
+			return nil
+		}
 		if st.Size < f.pos.Offset {
 			t.startOver(f, reasonTruncated)
 			continue
@@ -41,6 +49,12 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 	for {
 		b := t.pool.take(lead + int(want))
 		n, err := t.fetch(f, b.mem[:lead+int(want)], at-int64(lead))
+		if err == errLater {
+			b.recycle(nil)
+			f.look.every = minLook
+			t.rest(f)
+			return nil, false
+		}
 		if err != nil {
 			b.recycle(nil)
 			t.failedRead(f, err)
@@ -57,6 +71,19 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		}
 		f.end.broken = false
 		t.sure(f, st)
+		if at == 0 && n > 0 && b.mem[0] == 0 && f.gz == nil {
+			if t.skipHole(f, st.Size) {
+				b.recycle(nil)
+				return nil, true
+			}
+			if allHole(f.fd) {
+				b.recycle(nil)
+				f.pos.Size, f.look.mtime, f.look.ctime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
+				f.end.read = true
+				t.rest(f)
+				return nil, false
+			}
+		}
 		body := b.mem[lead:n]
 		end := int64(len(body)) == unread
 		recs, used, full := t.cut.split(b.recs[:0], body, at, &f.part, chunkBytes, f.end.final && end)
@@ -71,6 +98,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		}
 		if !f.queued {
 			t.rest(f)
+			f.gz.close()
 		}
 		if used == 0 {
 			b.recycle(nil)
@@ -96,16 +124,29 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 }
 
 // fetch fills b with the content of f from off; it returns less only at the end.
-func (t *Tailer) fetch(f *file, b []byte, off int64) (int, error) { return pread(f.fd, b, off) }
+func (t *Tailer) fetch(f *file, b []byte, off int64) (int, error) {
+	if f.gz != nil {
+		return f.gz.read(f.fd, b, off)
+	}
+	return pread(f.fd, b, off)
+}
 
 // fstat says in st what an open file is now, Size being that of its content.
-func (t *Tailer) fstat(f *file, st *unix.Stat_t) error { return fstat(f.fd, st) }
+func (t *Tailer) fstat(f *file, st *unix.Stat_t) error {
+	err := fstat(f.fd, st)
+	if g := f.gz; g != nil && err == nil {
+		g.whole = g.whole && st.Size == g.of.Size && st.Mtim == g.of.Mtim
+		st.Size = g.size
+	}
+	return err
+}
 
 // advance moves the position by used bytes, the last of b, which begins at
 // the marker before them.
 func (t *Tailer) advance(f *file, b []byte, used int) {
 	p := &f.pos
-	p.From = p.Offset
+	p.From = p.Offset - f.hole
+	f.hole = 0
 	p.Offset += int64(used)
 	p.Marker = t.print(b[max(0, len(b)-printBytes):])
 	switch {

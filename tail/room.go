@@ -35,6 +35,7 @@ func (t *Tailer) shut(f *file) {
 		unix.Close(f.fd)
 		f.fd = -1
 		t.n.Open--
+		f.gz.close()
 	}
 }
 
@@ -84,7 +85,7 @@ func (t *Tailer) reopen(f *file) {
 // same reports whether a file that was closed is what it was. Of one that
 // something was taken of the next read tells.
 func (t *Tailer) same(f *file, fd int) bool {
-	return f.pos.Offset > 0 || t.agrees(fd, f.pos.Path, &f.pos)
+	return f.pos.Offset > 0 || f.gz != nil || t.agrees(fd, f.pos.Path, &f.pos)
 }
 
 // yield closes a file that was read to its end if others wait, or always with

@@ -98,6 +98,8 @@ func (t *Tailer) round() {
 	}
 	t.seek()
 	t.settleWanted()
+	t.siblings()
+	t.settleZips()
 	t.settleGone()
 	t.hold()
 	if t.now >= t.nextLong {
@@ -154,7 +156,7 @@ func (t *Tailer) next() *record.Chunk {
 			return nil
 		}
 		f.queued = false
-		if f.copy.of != nil {
+		if f.undecided() {
 			continue // looked at until it is known what it is
 		}
 		c := t.read(f)
@@ -182,7 +184,7 @@ func (t *Tailer) afterFirstScan() {
 	}
 	var st unix.Stat_t
 	for _, f := range t.files {
-		if !f.told && f.copy.of == nil && f.fd >= 0 && t.fstat(f, &st) == nil {
+		if !f.told && !f.undecided() && f.fd >= 0 && t.fstat(f, &st) == nil {
 			t.suspect(f, &st) // anew: what it may be the copy of is known now
 		}
 	}

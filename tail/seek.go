@@ -78,6 +78,11 @@ func (t *Tailer) seek() {
 	for dir := range t.dirs {
 		add(dir)
 	}
+	for _, p := range t.rotatedPaths() {
+		if slices.ContainsFunc(fs, func(f *file) bool { return strings.HasPrefix(filepath.Base(p), stem(f.pos.Path)) }) {
+			t.tryWanted(p)
+		}
+	}
 	for dir, stems := range dirs {
 		if err := t.seekIn(dir, inos, stems); err != nil && !gone(err) {
 			for _, f := range fs {
@@ -122,6 +127,10 @@ func (t *Tailer) tryWanted(path string) {
 		unix.Close(fd)
 		return
 	}
+	if zipped(path, fd, &st) {
+		t.newGz(path, fd, &st, true, false)
+		return
+	}
 	var same []*file
 	for _, f := range t.unbound[st.Ino] {
 		if f.wanted > 0 {
@@ -138,6 +147,9 @@ func (t *Tailer) tryWanted(path string) {
 	}
 	own := f.pos.Path == path
 	t.unwant(f)
+	if f.pos.Path != path {
+		t.after(unrotate(f.pos.Path), st.Mtim.Nano())
+	}
 	f.pos.Path = path
 	t.bind(f, fd, &st)
 	f.end.gone = t.now
@@ -157,11 +169,14 @@ func (t *Tailer) tryWanted(path string) {
 func (t *Tailer) settleWanted() {
 	for i := len(t.wanted) - 1; i >= 0; i-- {
 		f := t.wanted[i]
-		if t.now < f.end.gone+copyWait || t.failed || !f.end.sought {
+		if t.now < f.end.gone+copyWait || t.failed || !f.end.sought || t.pending(f) {
 			continue
 		}
 		t.unwant(f)
 		t.dropHead(f)
+		if !t.o.Since.IsZero() {
+			t.after(unrotate(f.pos.Path), t.o.Since.UnixNano())
+		}
 		f.pos.Closed = t.wall.Unix()
 		lost := f.unread()
 		if f.end.reason != reasonDeleted || t.bound[f.key()] != nil {

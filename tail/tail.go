@@ -88,7 +88,9 @@ import (
 type Options struct {
 	Include []string // globs of absolute paths, with ** and {a,b}
 	Exclude []string // globs of whole paths, such as **/*.gz; DIR/** leaves DIR unread
+	Rotated []string // globs of absolute paths where rotated files lie, also compressed ones
 
+	Since     time.Time         // when Positions were still kept, if known: what was rotated since is read
 	Positions []record.Position // where reading goes on, and holes; all other files begin at 0
 	Key       []byte            // of the fingerprints
 
@@ -117,6 +119,7 @@ type Options struct {
 	RotateWait   time.Duration // quiet time after which a file that lost its path is done; default 30 s
 	Poll         time.Duration // between scans and between looks at a quiet file; default and most 1 s
 	MaxOpen      int           // descriptors of files held open, and few more for a moment; default half of RLIMIT_NOFILE
+	IgnoreOlder  time.Duration // a file that was not written to for so long when it is found begins at its end; 0 = none does
 	Once         bool          // send the whole lines there are, then return
 	Log          *zap.Logger   // default: none
 }
@@ -149,28 +152,33 @@ type Tailer struct {
 	scratch []byte
 	dirents []byte
 	free    func(fd int) (share float64, ok bool) // of the disk below an open file
+	remote  func(fd int) bool                     // whether an open file may lie elsewhere
+	remotes map[uint64]bool                       // by device
 	scans   int
 	blocked bool // a chunk is not taken
 	started bool // the first round's scan is over
 	failed  bool // the last scan could not see everything
 
-	files    []*file            // that have a name or a descriptor
-	bound    map[inode]*file    // the same
-	unbound  map[uint64][]*file // positions without a file, by inode number
-	heads    map[uint64]*file   // both kinds, by the beginning of a full head; chained
-	wanted   []*file            // of unbound: being looked for
-	wantedAt map[string][]*file // the same, by path
-	queue    fifo               // files with unread bytes
-	waiting  fifo               // files with news that there is no descriptor for
-	hot      []*file            // looked at more often than each Poll
-	fresh    []*file            // to be told to Options.Found
-	leaving  bool               // Run is about to return
-	dirty    []*file            // with something to tell beside their bytes
-	telling  bool               // it is time to tell it
-	losing   bool               // a loss is to be told
-	again    []*rereading
-	againAt  time.Duration // not before
-	turned   bool          // the files were asked last
+	files     []*file            // that have a name or a descriptor
+	bound     map[inode]*file    // the same
+	unbound   map[uint64][]*file // positions without a file, by inode number
+	heads     map[uint64]*file   // both kinds, by the beginning of a full head; chained
+	wanted    []*file            // of unbound: being looked for
+	wantedAt  map[string][]*file // the same, by path
+	queue     fifo               // files with unread bytes
+	waiting   fifo               // files with news that there is no descriptor for
+	hot       []*file            // looked at more often than each Poll
+	fresh     []*file            // to be told to Options.Found
+	leaving   bool               // Run is about to return
+	dirty     []*file            // with something to tell beside their bytes
+	telling   bool               // it is time to tell it
+	losing    bool               // a loss is to be told
+	zips      []*file            // .gz of which it is not known what they are
+	inflaters int                // open
+	chains    map[string]int64   // paths of rotated files, and when those were written to last: see after
+	again     []*rereading
+	againAt   time.Duration // not before
+	turned    bool          // the files were asked last
 
 	nextRound time.Duration
 	nextScan  time.Duration
@@ -213,6 +221,7 @@ func New(o Options) (*Tailer, error) {
 		{o.MaxRecord < 4 || o.MaxRecord > record.MaxChunkBytes, "max record: not within 4 and 524288 bytes"},
 		{o.Poll < 0 || o.Poll > time.Second, "poll: not within 0 and 1 s"},
 		{o.RotateWait < 0, "rotate wait: negative"},
+		{o.IgnoreOlder < 0, "ignore older: negative"},
 		{o.MaxOpen < 1, "max open: less than 1"},
 		{o.HoldMinFree >= 1, "hold min free: not less than 1"},
 	} {
@@ -225,8 +234,8 @@ func New(o Options) (*Tailer, error) {
 		mac:  hmac.New(sha256.New, o.Key),
 		cut:  cutter{max: o.MaxRecord, id: newID},
 		pool: newPool(o.MaxRecord),
-		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree,
-		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{},
+		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree, remote: statfsRemote, remotes: map[uint64]bool{},
+		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{}, chains: map[string]int64{},
 	}
 	for _, g := range o.Include {
 		ps, err := compile(g)
@@ -234,6 +243,9 @@ func New(o Options) (*Tailer, error) {
 		for _, p := range ps {
 			t.root(p)
 		}
+	}
+	for _, g := range o.Rotated {
+		errs = append(errs, checkRotated(g))
 	}
 	for _, g := range o.Exclude {
 		errs = append(errs, checkExclude(g))

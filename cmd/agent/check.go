@@ -55,6 +55,9 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 		}
 		text += lines
 	}
+	if problem, fix := fewFiles(len(cfg.Streams)); problem != "" {
+		c.warn("stream", problem, fix)
+	}
 	right := len(c.faults) == 0
 	if *online && right {
 		text += c.online(ctx)

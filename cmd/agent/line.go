@@ -213,24 +213,55 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 	if err != nil {
 		return nil, err
 	}
+	var since time.Time
+	if head != nil {
+		since = time.Unix(0, head.Last)
+	}
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
-		Positions: st.files(), Found: l.found.add, Key: id.key, Log: log,
+		Since: since, Positions: st.files(), Found: l.found.add, Key: id.key, Log: log,
 	})
 	return l, err
 }
 
-// reserve is how many descriptors are left to what is not a followed file:
-// spools, sinks, keyrings, watches.
-const reserve = 128
+// Descriptors that are left to what is not a followed file: for the process, and
+// for each stream's spool, sink and watches.
+const (
+	reserveAll    = 32
+	reserveStream = 12
+	leastOpen     = 2 // of a stream's files
+)
+
+// neededFiles is the least limit of open files that suits so many streams.
+func neededFiles(streams int) int { return reserveAll + streams*(reserveStream+leastOpen) }
+
+// openFiles returns the limit of open files, which the runtime has raised to the
+// hard one.
+func openFiles() (int, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("get limit of open files: %w", err)
+	}
+	return int(min(limit.Cur, 1<<20)), nil
+}
+
+// fewFiles says what is wrong with the limit of open files; "" = nothing.
+func fewFiles(streams int) (problem, fix string) {
+	limit, err := openFiles()
+	if err != nil || limit >= neededFiles(streams) {
+		return "", ""
+	}
+	return fmt.Sprintf("%d streams need %d open files at least, the limit is %d", streams, neededFiles(streams), limit),
+		"raise it: LimitNOFILE= of the unit, ulimit -Hn of the shell"
+}
 
 // newTailer gives a stream its share of the descriptors that there are.
 func newTailer(s conf.Stream, streams int, o tail.Options) (*tail.Tailer, error) {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return nil, fmt.Errorf("get limit of open files: %w", err)
+	limit, err := openFiles()
+	if err != nil {
+		return nil, err
 	}
-	o.MaxOpen = max(16, (int(min(limit.Cur, 1<<20))-reserve)/streams)
-	o.Include, o.Exclude = s.Include, s.Exclude
+	o.MaxOpen = max(leastOpen, (limit-reserveAll)/streams-reserveStream)
+	o.Include, o.Exclude, o.Rotated, o.IgnoreOlder = s.Include, s.Exclude, s.Rotated, s.IgnoreOlder
 	o.HoldMaxBytes = max(1, int64(s.Hold.MaxBytes))
 	if o.HoldMinFree = float64(s.Hold.MinFree); o.HoldMinFree == 0 {
 		o.HoldMinFree = -1 // no floor

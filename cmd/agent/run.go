@@ -43,6 +43,9 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 	for _, w := range cfg.Warnings {
 		log.Warn("config", zap.String("warning", w.Error()), zap.String("hint", w.Fix))
 	}
+	if problem, fix := fewFiles(len(cfg.Streams)); problem != "" {
+		log.Warn("few open files", zap.String("warning", problem), zap.String("hint", fix))
+	}
 	if err := seal.SelfTest(); err != nil {
 		return fmt.Errorf("self-test: %w", err)
 	}

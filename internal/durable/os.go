@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,8 +28,15 @@ func (osFS) ReadDir(dir string) ([]fs.DirEntry, error)   { return os.ReadDir(dir
 func (osFS) MkdirAll(dir string, perm fs.FileMode) error { return os.MkdirAll(dir, perm) }
 func (osFS) Stat(name string) (fs.FileInfo, error)       { return os.Stat(name) }
 
+// descriptorWait is how long SyncDir waits for a descriptor. To find none is no
+// failed sync, and others give theirs back soon.
+const descriptorWait = 30 * time.Second
+
 func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
+	for start := time.Now(); err != nil && NoRoom(err) && time.Since(start) < descriptorWait; d, err = os.Open(dir) {
+		time.Sleep(100 * time.Millisecond)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,267 @@
+package tail_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+func zip(text string) []byte {
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	w.Write([]byte(text))
+	w.Close()
+	return z.Bytes()
+}
+
+// gzip compresses a file as gzip does: beside it, with its time, which is
+// removed then.
+func (b *bench) gzip(name string) {
+	b.t.Helper()
+	text, err := os.ReadFile(b.path(name))
+	b.do(err)
+	info, err := os.Stat(b.path(name))
+	b.do(err)
+	b.do(os.WriteFile(b.path(name+".gz"), zip(string(text)), 0o644))
+	b.do(os.Chtimes(b.path(name+".gz"), info.ModTime(), info.ModTime()))
+	b.remove(name)
+}
+
+// quiet wants nothing more, also after a restart.
+func (b *bench) quiet() {
+	b.t.Helper()
+	b.want()
+	for range 8 {
+		b.step(second)
+	}
+	b.step(40 * second)
+	b.start()
+	for range 8 {
+		b.step(second)
+	}
+	b.want()
+	b.wantLosses()
+}
+
+// Rotated and compressed while the agent was down, beside the file or where
+// rotated files lie.
+func TestH10_CompressedWhileDown(t *testing.T) {
+	for _, size := range []int{1, 300} {
+		for _, to := range []string{"app.log.1", "app.log-20261125", "old/app-2026.log"} {
+			t.Run(fmt.Sprintf("%d lines %s", size, to), func(t *testing.T) {
+				b := newBench(t, "app.log")
+				b.o.Rotated = []string{b.path("old/*")}
+				b.do(os.Mkdir(b.path("old"), 0o755))
+				b.write("app.log", numbered("a", 0, size))
+				b.step(0)
+				b.want(lines(numbered("a", 0, size))...)
+				b.stop()
+				b.write("app.log", numbered("a", size, 2*size))
+				b.rename("app.log", to)
+				b.gzip(to)
+				b.write("app.log", "new\n")
+				for range 5 {
+					b.step(second)
+				}
+				b.wantSet(append(lines(numbered("a", size, 2*size)), "new")...)
+				b.quiet()
+			})
+		}
+	}
+}
+
+// The .gz of a file that was read, and that the patterns match too, is not read
+// again, but for what is missing.
+func TestH13_CompressedAfterRead(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		for _, size := range []int{1, 300} {
+			t.Run(fmt.Sprintf("%d lines down=%t", size, down), func(t *testing.T) {
+				b := newBench(t, "app.log*")
+				b.write("app.log", numbered("a", 0, size))
+				b.step(0)
+				b.rename("app.log", "app.log.1")
+				b.write("app.log", "new\n")
+				b.step(second)
+				b.wantSet(append(lines(numbered("a", 0, size)), "new")...)
+				if down {
+					b.stop()
+					b.write("app.log.1", "missing\n")
+				}
+				b.gzip("app.log.1")
+				for range 5 {
+					b.step(second)
+				}
+				if down {
+					b.want("missing")
+				}
+				b.step(40 * second)
+				b.quiet()
+				b.rename("app.log.1.gz", "app.log.2.gz")
+				b.step(second)
+				b.quiet()
+			})
+		}
+	}
+}
+
+// A .gz of its own is read once, by inflated offsets, over restarts in its
+// middle.
+func TestH14_RestartInTheMiddle(t *testing.T) {
+	b := newBench(t, "*.gz")
+	text := numbered("z", 0, 200_000)
+	b.do(os.WriteFile(b.path("old.gz"), zip(text), 0o644))
+	for n := 1; len(b.lines) < 200_000; n++ {
+		b.start()
+		b.tail.Round(0)
+		for i := 0; !b.tail.Decided(); i++ {
+			b.tail.Round(time.Second)
+		}
+		for range 20 {
+			if c := b.tail.Next(); c != nil {
+				b.take(c)
+			}
+		}
+		b.ledger()
+		if n > 100 {
+			t.Fatalf("%d lines after %d starts", len(b.lines), n)
+		}
+	}
+	b.want(lines(text)...)
+	b.quiet()
+	// One more member, as gzip >> makes it.
+	f, err := os.OpenFile(b.path("old.gz"), os.O_WRONLY|os.O_APPEND, 0)
+	b.do(err)
+	_, err = f.Write(zip("more\n"))
+	b.do(err)
+	b.do(f.Close())
+	for range 4 {
+		b.step(second)
+	}
+	b.want("more")
+	b.quiet()
+}
+
+// A .gz that is still being written waits for its trailer.
+func TestH15_StillBeingWritten(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		b := newBench(t, "app.log")
+		if own {
+			b = newBench(t, "*.gz")
+		}
+		text := numbered("z", 0, 2000)
+		z := zip(text)
+		if !own {
+			b.write("app.log", text[:len(text)/2])
+			b.step(0)
+			b.lines = nil
+			b.stop()
+			b.remove("app.log") // and not done yet: the loss waits too
+		}
+		b.write("app.log.1.gz", "")
+		for _, to := range []int{0, 5, 20, len(z) / 2, len(z) - 8, len(z) - 1} {
+			b.do(os.WriteFile(b.path("app.log.1.gz"), z[:to], 0o644))
+			for range 8 {
+				b.step(second)
+			}
+			b.want()
+			b.wantLosses()
+		}
+		b.do(os.WriteFile(b.path("app.log.1.gz"), z, 0o644))
+		for range 3 {
+			b.step(second)
+		}
+		if own {
+			b.want(lines(text)...)
+		} else {
+			b.want(lines(text[len(text)/2:])...)
+		}
+		b.quiet()
+	}
+}
+
+// A .gz with a wrong checksum is never read; one that holds nothing is.
+func TestH15_Damaged(t *testing.T) {
+	b := newBench(t, "*.gz")
+	z := zip(numbered("z", 0, 2000))
+	z[len(z)-5] ^= 1
+	b.do(os.WriteFile(b.path("bad.gz"), z, 0o644))
+	b.do(os.WriteFile(b.path("none.gz"), zip(""), 0o644))
+	b.do(os.WriteFile(b.path("plain.gz"), []byte("not gzip\n"), 0o644))
+	for range 4 {
+		b.step(second)
+	}
+	b.want("not gzip")
+	b.quiet()
+}
+
+// Born, written and rotated between two looks: read too, oldest first.
+func TestH09_BornAndRotatedUnseen(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		for _, zipped := range []bool{false, true} {
+			for _, gone := range []bool{false, true} {
+				if gone && !down {
+					continue
+				}
+				t.Run(fmt.Sprintf("down=%t gz=%t gone=%t", down, zipped, gone), func(t *testing.T) {
+					b := newBench(t, "app.log")
+					b.write("app.log.1", numbered("history", 0, 100))
+					old := time.Now().Add(-time.Hour)
+					b.do(os.Chtimes(b.path("app.log.1"), old, old))
+					b.write("app.log", numbered("a", 0, 100))
+					b.step(0)
+					b.want(lines(numbered("a", 0, 100))...)
+					if down {
+						b.stop()
+						b.o.Since = time.Now().Add(-time.Minute)
+					}
+					b.write("app.log", "last of a\n")
+					for i := range 3 {
+						b.rotate("app.log", 9)
+						b.write("app.log", fmt.Sprintf("%d\n", i)+numbered("b", 0, i*100))
+					}
+					if zipped {
+						for i := 1; i < 5; i++ {
+							b.gzip(fmt.Sprintf("app.log.%d", i))
+						}
+					}
+					want := []string{"0", "1", "2"}
+					want = append(want, lines(numbered("b", 0, 100)+numbered("b", 0, 200))...)
+					if gone {
+						b.remove("app.log.3" + map[bool]string{true: ".gz"}[zipped])
+					} else {
+						want = append(want, "last of a")
+					}
+					for range 20 {
+						b.step(second)
+					}
+					b.wantSet(want...)
+					b.quiet()
+				})
+			}
+		}
+	}
+}
+
+// However many there are, few are inflated at once.
+func TestH14_Many(t *testing.T) {
+	b := newBench(t, "*.gz")
+	var want []string
+	for i := range 30 {
+		text := numbered(fmt.Sprint(i), 0, 20_000)
+		b.do(os.WriteFile(b.path(fmt.Sprintf("%d.gz", i)), zip(text), 0o644))
+		want = append(want, lines(text)...)
+	}
+	for range 30 {
+		b.step(second)
+		if n := b.tail.Inflaters(); n > 4 {
+			t.Fatalf("%d inflaters", n)
+		}
+	}
+	b.wantSet(want...)
+	if n := b.tail.Inflaters(); n != 0 {
+		t.Errorf("inflaters at the end: %d", n)
+	}
+}
