@@ -6,6 +6,7 @@ FUZZTIME ?= 5s
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
 .PHONY: chart manifests
+.PHONY: packages image release lint-packages exposure test-tools
 
 build: ## bin/sealtail, bin/sealtail-reader, bin/sealtail-emulator
 	$(BUILD) -o bin/sealtail ./cmd/agent
@@ -55,3 +56,22 @@ chart: ## the Helm chart linted, rendered and held against Kubernetes' types; th
 
 manifests: ## packaging/kubernetes/sealtail.yaml from the chart
 	cd test/chart && go test -count=1 -run PlainManifests . -update
+
+packages: ## deb and rpm of agent and reader for amd64 and arm64, in dist/
+	go -C tools run ./release packages
+
+image: ## the agent's container image for amd64 and arm64, in dist/
+	go -C tools run ./release image
+
+release: ## all that is released, in dist/; SIGN=KEY signs the check sums with a private key of SSH
+	go -C tools run ./release $(if $(SIGN),-sign $(abspath $(SIGN)))
+
+lint-packages: packages ## lintian and rpmlint over them
+	lintian --fail-on error,warning dist/*.deb
+	rpmlint -c packaging/rpmlint.toml dist/*.rpm
+
+exposure: ## the unit, also with each drop-in, as systemd-analyze security rates it: at most 2.0
+	systemd/exposure
+
+test-tools: ## what builds packages and image: manuals, completions, bills of materials; the same programs from two directories
+	cd tools && go vet ./... && go test -count=1 ./...
