@@ -58,12 +58,15 @@ manifests: ## packaging/kubernetes/sealtail.yaml from the chart
 	cd test/chart && go test -count=1 -run PlainManifests . -update
 
 packages: ## deb and rpm of agent and reader for amd64 and arm64, in dist/
+	rm -f dist/*.deb dist/*.rpm
 	go -C tools run ./release packages
 
 image: ## the agent's container image for amd64 and arm64, in dist/
+	rm -f dist/*-image.tar
 	go -C tools run ./release image
 
 release: ## all that is released, in dist/; SIGN=KEY signs the check sums with a private key of SSH
+	rm -rf dist
 	go -C tools run ./release $(if $(SIGN),-sign $(abspath $(SIGN)))
 
 lint-packages: packages ## lintian and rpmlint over them

@@ -21,7 +21,7 @@ func TestLinks(t *testing.T) {
 		t.Fatalf("no documents: %v", err)
 	}
 	seen := 0
-	for _, page := range append(pages, "../README.md", "../CHANGELOG.md") {
+	for _, page := range append(pages, "../README.md", "../CHANGELOG.md", "../CONTRIBUTING.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
