@@ -2,10 +2,12 @@ package conf
 
 import (
 	"maps"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -54,6 +56,22 @@ func (d *decoder) checkAgent(a *Agent) {
 		d.fault("agent.host", "write one word of letters, digits, \".\", \"-\"", "%q is no host name", a.Host)
 	}
 	d.checkPath("agent.state_dir", &a.StateDir)
+	d.checkListen("agent.listen", a.Listen)
+}
+
+// checkListen wants an address that only this host reaches, or says so.
+func (d *decoder) checkListen(at, address string) {
+	if address == "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(address)
+	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 {
+		d.fault(at, `write one such as "127.0.0.1:19470", or "" for none`, "%q is no HOST:PORT", address)
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		d.warn(at, "", "%q may be reached from other hosts: whoever asks is told names of streams, numbers and errors", address)
+	}
 }
 
 // checkPath wants an absolute path and cleans it. A path that could not be

@@ -114,7 +114,7 @@ func TestFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]int{
-		"agent.state_dir": 2, "key.main.file": 8, "key.main.rotate": 6, "stream.audit.include": 18, "stream.audit.batch.level": 25, "sink.archive": 11, "": 0,
+		"agent.state_dir": 2, "key.main.file": 9, "key.main.rotate": 7, "stream.audit.include": 19, "stream.audit.batch.level": 26, "sink.archive": 12, "": 0,
 	} {
 		if got := c.Fault(key, "p", "f"); got != (conf.Fault{File: "example.toml", Line: want, Key: key, Problem: "p", Fix: "f"}) {
 			t.Errorf("%s: got %+v, want line %d", key, got, want)

@@ -59,6 +59,9 @@ type Agent struct {
 	// Implementation that seals in bulk for suite sm4-gcm. The other one always
 	// takes part in the self-test.
 	SM4Engine string `toml:"sm4_engine" default:"emmansun" oneof:"emmansun tjfoc"`
+	// HOST:PORT where /livez, /readyz and /metrics are answered, without
+	// encryption or password: names of files and hosts, numbers, no line. "" = nowhere.
+	Listen string `toml:"listen" default:"127.0.0.1:19470"`
 	// How long a stop (SIGTERM) may take.
 	Stop Stop `toml:"stop"`
 }

@@ -161,6 +161,13 @@ func (r *rig) try(name string, args ...string) (stdout, stderr string, code int)
 // start starts the agent; its log is appended to.
 func (r *rig) start() {
 	r.t.Helper()
+	r.startWith(nil, nil)
+}
+
+// startWith does it with more in its environment, and with files from
+// descriptor 3 on. LISTEN_PID is the agent's.
+func (r *rig) startWith(env []string, files []*os.File) {
+	r.t.Helper()
 	log, err := os.OpenFile(r.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		r.t.Fatal(err)
@@ -168,6 +175,13 @@ func (r *rig) start() {
 	defer log.Close()
 	r.agent = exec.Command(filepath.Join(bin, "sealtail"), "run", "-c", r.path("sealtail.toml"))
 	r.agent.Stderr = log
+	r.agent.Env = append(os.Environ(), env...)
+	r.agent.ExtraFiles = files
+	if len(files) > 0 {
+		// Only the process itself knows its id beforehand.
+		r.agent.Path = "/bin/sh"
+		r.agent.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, r.agent.Args...)
+	}
 	if err := r.agent.Start(); err != nil {
 		r.t.Fatal(err)
 	}

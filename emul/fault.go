@@ -1,10 +1,8 @@
 package emul
 
 import (
-	"bytes"
 	"net/http"
 	"slices"
-	"strconv"
 )
 
 // A Fault is something that goes wrong with requests. Of several that match a
@@ -17,9 +15,8 @@ type Fault struct {
 	Project     string `json:"project,omitzero"`
 	Logstore    string `json:"logstore,omitzero"`
 	AccessKeyID string `json:"access_key_id,omitzero"`
-	Contains    string `json:"contains,omitzero"` // the body does, uncompressed
-	Skip        int    `json:"skip,omitzero"`     // so many matching requests go unharmed first
-	Count       int    `json:"count,omitzero"`    // so many are met; 0 = until cleared
+	Skip        int    `json:"skip,omitzero"`  // so many matching requests go unharmed first
+	Count       int    `json:"count,omitzero"` // so many are met; 0 = until cleared
 
 	Delay Duration `json:"delay,omitzero"` // before anything else
 
@@ -70,7 +67,7 @@ func (s *Server) fault(c *call) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.faults {
-		if !f.matches(c.log) || f.Contains != "" && !bytes.Contains(s.plain(c), []byte(f.Contains)) {
+		if !f.matches(c.log) {
 			continue
 		}
 		if f.Skip > 0 {
@@ -86,19 +83,6 @@ func (s *Server) fault(c *call) *Fault {
 		return &met
 	}
 	return nil
-}
-
-// plain returns a request's body, uncompressed if it can be.
-func (s *Server) plain(c *call) []byte {
-	size, err := strconv.Atoi(c.header("x-log-bodyrawsize"))
-	if err != nil || size < 0 || size > maxRaw {
-		return c.body
-	}
-	raw, err := s.decompress(c.header("x-log-compresstype"), c.body, size)
-	if err != nil {
-		return c.body
-	}
-	return raw
 }
 
 func (f *Fault) matches(r Request) bool {

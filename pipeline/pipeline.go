@@ -107,16 +107,20 @@ type counters struct {
 	collected, appended                          turned
 }
 
-// turned is when a goroutine went on last: unix ns, 0 = it does not run.
-type turned struct{ atomic.Int64 }
+// turned is when a goroutine went on last, on the monotonic clock too; nil = it
+// does not run.
+type turned struct{ atomic.Pointer[time.Time] }
 
-func (t *turned) now() { t.Store(time.Now().UnixNano()) }
+func (t *turned) now() {
+	now := time.Now()
+	t.Store(&now)
+}
 
-func (t *turned) time() time.Time {
-	if ns := t.Load(); ns != 0 {
-		return time.Unix(0, ns)
+func (t *turned) time() (at time.Time) {
+	if p := t.Load(); p != nil {
+		at = *p
 	}
-	return time.Time{}
+	return at
 }
 
 // turn is how long a goroutine waits at a time.
@@ -189,7 +193,7 @@ func (p *Pipeline) Run(ctx context.Context, in <-chan *record.Chunk) error {
 		appended <- err
 	}()
 	err := p.collect(ctx, in)
-	p.count.collected.Store(0)
+	p.count.collected.Store(nil)
 	close(p.sealed)
 	if appendErr := <-appended; appendErr != nil {
 		err = appendErr
@@ -203,7 +207,7 @@ func (p *Pipeline) Run(ctx context.Context, in <-chan *record.Chunk) error {
 
 // append commits sealed batches in the order in which they were sealed.
 func (p *Pipeline) append(ctx context.Context) error {
-	defer p.count.appended.Store(0)
+	defer p.count.appended.Store(nil)
 	tick := time.NewTicker(turn)
 	defer tick.Stop()
 	for {

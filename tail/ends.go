@@ -17,6 +17,7 @@ func (t *Tailer) Ends(ctx context.Context) ([]record.Position, error) {
 	if t.scans == 0 {
 		t.scan()
 	}
+	defer t.lively.Store(nil)
 	var ends []record.Position
 	for _, f := range t.files {
 		if err := ctx.Err(); err != nil {

@@ -199,7 +199,7 @@ func (t *Tailer) close() {
 	}
 	t.watch.close()
 	t.publish()
-	t.lively.Store(0)
+	t.lively.Store(nil)
 }
 
 // A fifo is a queue of files.

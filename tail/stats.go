@@ -59,15 +59,18 @@ func (t *Tailer) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.stats
-	if at := t.lively.Load(); at != 0 {
-		s.Turned = time.Unix(0, at)
+	if at := t.lively.Load(); at != nil {
+		s.Turned = *at
 	}
 	return s
 }
 
 // turns notes that the loop goes on: at each turn, and within one after each
 // file or directory.
-func (t *Tailer) turns() { t.lively.Store(time.Now().UnixNano()) }
+func (t *Tailer) turns() {
+	now := time.Now()
+	t.lively.Store(&now)
+}
 
 func (t *Tailer) publish() {
 	t.turns()

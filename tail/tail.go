@@ -189,8 +189,8 @@ type Tailer struct {
 
 	n      Stats // the loop's own
 	mu     sync.Mutex
-	stats  Stats        // guarded by mu: n as of the last turn
-	lively atomic.Int64 // when it went on last, unix ns; 0 = not begun
+	stats  Stats                     // guarded by mu: n as of the last turn
+	lively atomic.Pointer[time.Time] // when it went on last; nil = it does not run
 }
 
 // New checks o and returns a Tailer. It opens nothing. Where it fails,

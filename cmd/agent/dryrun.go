@@ -25,9 +25,13 @@ func dryRun(ctx context.Context, cfg *conf.Config, show bool, log *zap.Logger, s
 	if err != nil {
 		return err
 	}
-	keys, err := openKeys(cfg, log)
-	if err != nil {
-		return err
+	keys := make(map[keyUse]*seal.Keys)
+	for _, s := range cfg.Streams {
+		if use := keysOf(s); keys[use] == nil {
+			if keys[use], err = openKeys(cfg, s, log); err != nil {
+				return err
+			}
+		}
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -53,7 +57,7 @@ func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal
 		return err
 	}
 	var spool forgetful
-	sampler := &sampler{Sealer: chain{sealer}, most: 3}
+	sampler := &sampler{Sealer: &chain{Chain: sealer}, most: 3}
 	p, err := newPipeline(cfg, s, sampler, &spool, pipeline.Options{Log: log})
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type line struct {
 	stop     conf.Stop
 	tail     *tail.Tailer
 	pipeline *pipeline.Pipeline
+	chain    *chain
 	spool    *spool.Spool
 	sink     *sink.Sink
 	store    store
@@ -44,15 +45,31 @@ type line struct {
 	pauses   *pauses
 	fromEnd  bool // a first start that takes the files from their ends
 	log      *zap.Logger
+
+	beginning turned // while it is not begun
 }
 
 // A committer is the way into the spool: an entry is an envelope and the
 // positions that moved with it.
 type committer struct {
-	spool *spool.Spool
+	spool     *spool.Spool
+	committed func(moved []record.Position) // nil = nobody is told
+	turned    turned
 
 	mu    sync.Mutex // held while an entry is tried
 	state *state     // as of the newest entry; guarded by mu once the line runs
+}
+
+// spooledKeys returns the ids of keyrings' keys that envelopes name which are
+// not acknowledged yet.
+func (c *committer) spooledKeys() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.spool.Stats()
+	if !s.Recovered {
+		return c.state.named.among(c.state.named.envelopes)
+	}
+	return c.state.named.among(s.Pending)
 }
 
 // Append is for the pipeline.
@@ -86,13 +103,18 @@ func (c *committer) found(ctx context.Context, files []record.Position) error {
 	})
 }
 
-// turn is how long an entry that waits for room keeps others from being tried.
+// turn is how long an entry that waits for room keeps others from being tried,
+// and a wait for a key.
 const turn = time.Second
+
+// changeShip is how long a line that begins anew ships what it has spooled.
+const changeShip = time.Second
 
 // commit appends an entry, with the positions as they are when it is tried. The
 // state takes it over once it is committed.
 func (c *committer) commit(ctx context.Context, env []byte, moved func() []record.Position) error {
 	for {
+		c.turned.now()
 		err := c.try(ctx, env, moved)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			return err
@@ -117,6 +139,12 @@ func (c *committer) try(ctx context.Context, env []byte, moved func() []record.P
 		return err
 	}
 	c.state.advance(env, ps)
+	if e, err := seal.Parse(env); err == nil { // positions alone are none
+		c.state.named.add(e)
+	}
+	if c.committed != nil {
+		c.committed(ps)
+	}
 	return nil
 }
 
@@ -160,15 +188,33 @@ func (d *discoveries) commit(ctx context.Context, done <-chan struct{}, c *commi
 	return nil
 }
 
-// A chain is seal's as the pipeline wants it.
-type chain struct{ *seal.Chain }
-
-func (c chain) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
-	return c.Chain.Seal(ctx, seal.Flags(kind), first, last, codec, content)
+// A chain is seal's as the pipeline wants it. It waits for a key a turn at a
+// time.
+type chain struct {
+	*seal.Chain
+	turned turned
 }
 
-// openLine builds a stream's line on the state that its spool holds.
-func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, log *zap.Logger) (*line, error) {
+// Seal is for the pipeline.
+func (c *chain) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
+	for {
+		c.turned.now()
+		env, err := c.try(ctx, seal.Flags(kind), first, last, codec, content)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return env, err
+		}
+	}
+}
+
+func (c *chain) try(ctx context.Context, kind seal.Flags, first, last int64, codec uint8, content []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, turn)
+	defer cancel()
+	return c.Chain.Seal(ctx, kind, first, last, codec, content)
+}
+
+// openLine builds a stream's line on the state that its spool holds, and on the
+// deleted files that are held.
+func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, held *heldFiles, log *zap.Logger) (*line, error) {
 	log = log.With(zap.String("stream", s.Name))
 	end, err := openStore(cfg, s, log)
 	if err != nil {
@@ -194,7 +240,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 		}
 	}
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: end, log: log,
-		commit: &committer{spool: sp, state: st}, found: &discoveries{wake: make(chan struct{}, 1)},
+		commit: &committer{spool: sp, state: st, committed: func(moved []record.Position) { held.committed(s.Name, moved) }}, found: &discoveries{wake: make(chan struct{}, 1)},
 		fromEnd: s.StartAt == "end" && !st.begun}
 	l.sink = sink.New(sink.Options{
 		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log,
@@ -206,7 +252,8 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 		return nil, err
 	}
 	l.pauses = newPauses(keys, st.pauses())
-	l.pipeline, err = newPipeline(cfg, s, chain{sealer}, l.commit, pipeline.Options{
+	l.chain = &chain{Chain: sealer}
+	l.pipeline, err = newPipeline(cfg, s, l.chain, l.commit, pipeline.Options{
 		Start: append([]record.Event{startEvent(cfg, head)}, lostHead(st)...),
 		News:  l.pauses.news, Stop: "terminated", Log: log,
 	})
@@ -219,6 +266,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, lo
 	}
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
 		Since: since, Positions: st.files(), Found: l.found.add, Key: id.key, Log: log,
+		Held: held.of(s.Name), Hold: held.hold(s.Name),
 	})
 	return l, err
 }
@@ -387,7 +435,11 @@ func (l *line) run(ctx context.Context) error {
 		l.log.Warn("stopped before all was sealed: the rest stays in its files", zap.Duration("seal_timeout", l.stop.SealTimeout))
 	}
 	l.spool.CloseInput()
-	defer time.AfterFunc(l.stop.ShipTimeout, stopShipping).Stop()
+	toShip := l.stop.ShipTimeout
+	if errors.Is(context.Cause(ctx), errChanged) {
+		toShip = min(toShip, changeShip) // the line goes on soon
+	}
+	defer time.AfterFunc(toShip, stopShipping).Stop()
 	stages.wait("sink", "tail")
 	return errors.Join(stages.err, l.store.close(), l.spool.Close())
 }
@@ -404,6 +456,8 @@ func unlessEnded(ctx context.Context, err error) error {
 // begin makes the spool ready to append to, and, at a first start that takes
 // files from their ends, commits those ends before anything is read.
 func (l *line) begin(ctx context.Context, first chan<- struct{}) error {
+	l.beginning.now()
+	defer l.beginning.Store(nil)
 	if !l.fromEnd {
 		close(first)
 	}
@@ -414,10 +468,12 @@ func (l *line) begin(ctx context.Context, first chan<- struct{}) error {
 		return nil
 	}
 	defer close(first)
+	l.beginning.Store(nil) // the tailer tells of itself
 	ends, err := l.tail.Ends(ctx)
 	if err != nil {
 		return err
 	}
+	l.beginning.now()
 	return l.commit.Append(ctx, nil, ends)
 }
 

@@ -71,18 +71,18 @@ func takeAll(b *testing.B, cfg *conf.Config, size int64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	keys, err := openKeys(cfg, zap.NewNop())
+	s := cfg.Streams[0]
+	keys, err := openKeys(cfg, s, zap.NewNop())
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := cfg.Streams[0]
-	l, err := openLine(cfg, s, id, keys[keysOf(s)], zap.NewNop())
+	l, err := openLine(cfg, s, id, keys, newHeldFiles(nil, nil, zap.NewNop()), zap.NewNop())
 	if err != nil {
 		b.Fatal(err)
 	}
 	alive, wipe := context.WithCancel(context.Background())
 	var all stages
-	all.run("keys", stop, func() error { return keys[keysOf(s)].Run(alive) })
+	all.run("keys", stop, func() error { return keys.Run(alive) })
 	all.run("line", stop, func() error { return l.run(ctx) })
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

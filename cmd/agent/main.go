@@ -4,7 +4,8 @@
 //
 // What goes wrong is told on standard error as "sealtail: error: …" and
 // "sealtail: hint: …". The exit code is 0 when the work is done, 1 when it
-// failed, 64 when the command line is wrong, and 78 when the configuration is.
+// failed, 64 when the command line is wrong, and 78 when the configuration is;
+// status has more of its own.
 package main
 
 import (
@@ -23,6 +24,10 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
         follow, seal and ship as FILE says, until SIGTERM;
         --dry-run ends at the files' end, ships nothing and writes nothing,
         --show lets it print sample records as they are
+  status -c FILE [--json]
+        say how the agent that runs with FILE stands, what is wrong and what to
+        do; exits with 0 if all is well, 3 while sealing is paused, 4 if no
+        agent runs, 5 for any other problem
   check -c FILE [--online]
         say what FILE amounts to, and all that is wrong with it;
         --online asks KMS and Log Service too, and changes nothing there
@@ -72,6 +77,8 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	switch name {
 	case "run":
 		err = runCommand(args, stdout, stderr)
+	case "status":
+		err = statusCommand(args, stdout)
 	case "check":
 		err = checkCommand(args, stdout, stderr)
 	case "provision":
@@ -100,6 +107,9 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 func report(stderr io.Writer, err error) int {
 	var faults conf.Faults
 	code := command.ExitConfig
+	if quiet, ok := errors.AsType[silent](err); ok {
+		return int(quiet)
+	}
 	if o, ok := errors.AsType[outside](err); ok {
 		faults, code = o.Faults, command.ExitFailed
 	} else if !errors.As(err, &faults) {

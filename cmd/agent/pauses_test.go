@@ -85,7 +85,7 @@ func begin(t *testing.T, dir string, id *seal.Identity, kms seal.KMS) *pausing {
 	p.pipeline, err = pipeline.New(pipeline.Options{
 		Stream: "s", Host: "h", MaxContent: seal.MaxContent, MaxAge: time.Millisecond, News: p.pauses.news,
 		Start: []record.Event{{Name: "start", Time: time.Now()}}, Stop: "terminated",
-	}, chain{sealer}, p.commit)
+	}, &chain{Chain: sealer}, p.commit)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
-	"sealtail/spool"
+	"sealtail/status"
 )
 
 func runCommand(args []string, stdout, stderr io.Writer) error {
@@ -49,13 +49,14 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 	if err := seal.SelfTest(); err != nil {
 		return fmt.Errorf("self-test: %w", err)
 	}
-	signal.Ignore(syscall.SIGHUP) // a closed session is no reason to stop
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *dry {
 		return dryRun(ctx, cfg, *show, log, stdout)
 	}
-	return runAgent(ctx, cfg, log)
+	return runAgent(ctx, cfg, again, log)
 }
 
 // collectLess lets garbage be collected half as often as by default: it is
@@ -77,7 +78,7 @@ func newLog(w io.Writer) *zap.Logger {
 }
 
 // runAgent runs every stream's line until ctx ends or one fails for good.
-func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
+func runAgent(ctx context.Context, cfg *conf.Config, again <-chan os.Signal, log *zap.Logger) error {
 	lock, err := lockState(ctx, cfg.Agent.StateDir)
 	if err != nil {
 		return err
@@ -90,67 +91,19 @@ func runAgent(ctx context.Context, cfg *conf.Config, log *zap.Logger) error {
 	if id.replaced {
 		log.Warn("this state is from another machine: new signing keys and new streams begin; what is spooled ships as it is")
 	}
-	keys, err := openKeys(cfg, log)
+	a := &agent{
+		id: id, log: log, began: time.Now(), phase: "running", final: make(chan error, 1),
+		keys: make(map[keyUse]*runningKeys), lines: make(map[string]*runningLine),
+	}
+	if a.systemd, err = status.OpenSystemd(); err != nil {
+		return err
+	}
+	came, err := status.Descriptors()
 	if err != nil {
 		return err
 	}
-	var lines []*line
-	for _, s := range cfg.Streams {
-		l, err := openLine(cfg, s, id, keys[keysOf(s)], log)
-		if err != nil {
-			return newer(fmt.Errorf("stream %s: %w", s.Name, err))
-		}
-		lines = append(lines, l)
-	}
-
-	// Data keys outlive the lines: a stop still seals what was read.
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	alive, wipe := context.WithCancel(context.WithoutCancel(ctx))
-	defer wipe()
-	life := new(stages)
-	for use, k := range keys {
-		life.run(use.String(), stop, func() error { return k.Run(alive) })
-	}
-	all := new(stages)
-	began := time.Now()
-	defer context.AfterFunc(ctx, func() {
-		log.Info("stopping", zap.Duration("seal_timeout", cfg.Agent.Stop.SealTimeout), zap.Duration("ship_timeout", cfg.Agent.Stop.ShipTimeout))
-	})()
-	for _, l := range lines {
-		all.run("stream "+l.stream.Name, stop, func() error { return l.run(ctx) })
-	}
-	log.Info("started", zap.String("version", version()), zap.String("config", cfg.Digest),
-		zap.String("host", cfg.Agent.Host), zap.Int("streams", len(lines)))
-	for _, l := range lines {
-		all.wait("stream " + l.stream.Name)
-		l.tell()
-	}
-	wipe()
-	for use := range keys {
-		life.wait(use.String())
-	}
-	log.Info("stopped", zap.Duration("after", time.Since(began).Round(time.Second)))
-	return errors.Join(all.err, life.err)
-}
-
-// newer gives an error of a state directory of a newer format the exit code
-// that ends a restart loop.
-func newer(err error) error {
-	for _, format := range []error{spool.ErrNewer, seal.ErrNewer, errStateVersion} {
-		if errors.Is(err, format) {
-			return command.Fail(command.ExitConfig, err, "run the newer sealtail that wrote this state directory")
-		}
-	}
-	return err
-}
-
-// tell logs what went through the line.
-func (l *line) tell() {
-	p, s := l.pipeline.Stats(), l.spool.Stats()
-	l.log.Info("stream stopped", zap.Int64("records", p.Records), zap.Int64("raw_bytes", p.Raw),
-		zap.Int64("batches", p.Batches), zap.Int64("sealed_bytes", p.Sealed),
-		zap.Int64("unshipped_bytes", s.PendingBytes))
+	a.held = newHeldFiles(a.systemd, came, log)
+	return a.run(ctx, cfg, again)
 }
 
 // A keyUse is what one data key serves: streams share it only if they have
@@ -161,34 +114,26 @@ func keysOf(s conf.Stream) keyUse { return keyUse{s.Key, s.Sink, s.Suite} }
 
 func (u keyUse) String() string { return "key " + u.key + " for " + u.sink + " " + u.suite }
 
-// openKeys builds the data keys that the streams need.
-func openKeys(cfg *conf.Config, log *zap.Logger) (map[keyUse]*seal.Keys, error) {
-	keys := make(map[keyUse]*seal.Keys)
-	for _, s := range cfg.Streams {
-		use := keysOf(s)
-		if keys[use] != nil {
-			continue
-		}
-		suite, err := seal.ParseSuite(s.Suite)
-		if err != nil {
-			return nil, err
-		}
-		header, err := envelopeContext(cfg.Sinks[s.Sink])
-		if err != nil {
-			return nil, err
-		}
-		k := cfg.Keys[s.Key]
-		log := log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
-		kms, err := openKMS(k, log)
-		if err != nil {
-			return nil, command.Fail(command.ExitConfig, fmt.Errorf("key %s: %w", s.Key, err), "mend [key."+s.Key+"] and try it with sealtail check --online")
-		}
-		if k.Provider == "alikms" && suite == seal.SM4GCM {
-			kms = &sm4CMK{KMS: kms, describe: kms.(describer), required: k.RequireSM4CMK, log: log}
-		}
-		keys[use] = seal.NewKeys(keyOptions(k, log), kms, suite, header)
+// openKeys builds the data keys that a stream needs.
+func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger) (*seal.Keys, error) {
+	suite, err := seal.ParseSuite(s.Suite)
+	if err != nil {
+		return nil, err
 	}
-	return keys, nil
+	header, err := envelopeContext(cfg.Sinks[s.Sink])
+	if err != nil {
+		return nil, err
+	}
+	k := cfg.Keys[s.Key]
+	log = log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
+	kms, err := openKMS(k, log)
+	if err != nil {
+		return nil, command.Fail(command.ExitConfig, fmt.Errorf("key %s: %w", s.Key, err), "mend [key."+s.Key+"] and try it with sealtail check --online")
+	}
+	if k.Provider == "alikms" && suite == seal.SM4GCM {
+		kms = &sm4CMK{KMS: kms, describe: kms.(describer), required: k.RequireSM4CMK, log: log}
+	}
+	return seal.NewKeys(keyOptions(k, log), kms, suite, header), nil
 }
 
 func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {

@@ -30,6 +30,7 @@ type state struct {
 	last      []byte     // the newest envelope behind head; nil = none
 	lost      *[16]byte  // stream_id of a chain whose head was lost in damage
 	gap       *gap       // the damage being crossed; nil = none
+	named     namedKeys  // by the envelopes of the spool
 }
 
 const (
@@ -120,6 +121,7 @@ func (s *state) Apply(env, delta []byte) error {
 	if err != nil {
 		return err
 	}
+	s.named.add(e)
 	s.head, s.last = nil, nil
 	if s.identity.Signer(e.Suite) == e.Signer {
 		s.last, s.lost = env, nil

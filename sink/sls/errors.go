@@ -261,11 +261,7 @@ func skewOf(h http.Header) time.Duration {
 	if err != nil {
 		return 0
 	}
-	d := time.Until(date).Round(time.Second)
-	if d.Abs() < 2*time.Second { // Date is cut to seconds, and was under way
-		return 0
-	}
-	return d
+	return time.Until(date).Round(time.Second)
 }
 
 // plain strips what the HTTP client wraps around an error.

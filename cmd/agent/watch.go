@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"sealtail/conf"
+	"sealtail/seal"
+	"sealtail/status"
+)
+
+const (
+	look       = time.Second
+	stallAfter = time.Minute      // every loop goes on each second
+	tryAfter   = 15 * time.Minute // a try of a sink is several requests of at most a minute each
+	drainAhead = 15 * time.Second // that systemd is asked for at a time
+)
+
+// turned is when a loop that waits in cmd/agent went on last; nil = it is not
+// in one.
+type turned struct{ atomic.Pointer[time.Time] }
+
+func (t *turned) now() {
+	now := time.Now()
+	t.Store(&now)
+}
+
+func (t *turned) time() (at time.Time) {
+	if p := t.Load(); p != nil {
+		at = *p
+	}
+	return at
+}
+
+// watch looks at all lines each second, shows what it finds, and feeds the
+// watchdog while every loop goes on.
+func (a *agent) watch(ctx context.Context) {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	var fed time.Time
+	said := ""
+	for {
+		s := a.snapshot()
+		a.board.Post(s)
+		var tell []string
+		if line := s.Line(); line != said {
+			said = line
+			tell = append(tell, "STATUS="+line)
+		}
+		if len(s.Stalled) == 0 {
+			if a.systemd != nil && a.systemd.Watchdog > 0 && time.Since(fed) >= a.systemd.Watchdog/4 {
+				fed = time.Now()
+				tell = append(tell, "WATCHDOG=1")
+			}
+			if s.Process.Phase == "stopping" {
+				tell = append(tell, "EXTEND_TIMEOUT_USEC="+strconv.FormatInt(drainAhead.Microseconds(), 10))
+			}
+		} else {
+			a.log.Error("loops do not go on", zap.Strings("loops", s.Stalled))
+		}
+		if len(tell) > 0 {
+			a.tell(a.systemd.Notify(tell...))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listen answers at the socket and the address until ctx ends. What cannot be
+// listened at is tried again: it is no reason to stop sealing.
+func (a *agent) listen(ctx context.Context) {
+	agent := a.cfg.Agent
+	var all sync.WaitGroup
+	serve := func(what string, listen func() (net.Listener, error), whole bool) {
+		all.Go(func() {
+			for warned := false; ctx.Err() == nil; {
+				l, err := listen()
+				if err == nil {
+					err = status.Serve(ctx, l, a.board.Handler(whole))
+				}
+				if err != nil && !warned {
+					warned = true
+					a.log.Warn("status cannot be served, trying again", zap.String("at", what), zap.Error(err))
+				}
+				select {
+				case <-time.After(10 * time.Second):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	serve(agent.StateDir, func() (net.Listener, error) { return status.Listen(agent.StateDir) }, true)
+	if agent.Listen != "" {
+		serve(agent.Listen, func() (net.Listener, error) { return net.Listen("tcp", agent.Listen) }, false)
+	}
+	all.Wait()
+}
+
+// snapshot is called by watch alone.
+func (a *agent) snapshot() *status.Snapshot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	s := &status.Snapshot{Time: now, Process: a.process(), Stalled: []string{}}
+	for _, c := range a.cfg.Streams {
+		l := a.lines[c.Name]
+		if l == nil {
+			continue // being opened
+		}
+		x := l.status(c, a.keys[keysOf(l.stream)].State())
+		l.trend.Add(now, &x)
+		s.Streams = append(s.Streams, x)
+		s.Stalled = append(s.Stalled, l.stalled(now)...)
+	}
+	status.Judge(s)
+	return s
+}
+
+func (a *agent) process() status.Process {
+	p := status.Process{
+		PID: os.Getpid(), Version: version(), Host: a.cfg.Agent.Host, ConfigFile: a.cfg.File, Config: a.cfg.Digest,
+		StateDir: a.cfg.Agent.StateDir, Phase: a.phase, Started: a.began,
+		Reloads: a.reload.done, Reloaded: a.reload.tried, Restart: a.reload.restart,
+	}
+	if a.reload.err != nil {
+		p.ReloadError = a.reload.err.Error()
+	}
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		p.MaxOpen = int64(min(limit.Cur, 1<<62))
+	}
+	if d, err := os.Open("/proc/self/fd"); err == nil {
+		names, _ := d.Readdirnames(-1)
+		p.Descriptors = int64(len(names))
+		d.Close()
+	}
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if f := bytes.Fields(b); len(f) > 1 {
+			pages, _ := strconv.ParseInt(string(f[1]), 10, 64)
+			p.Memory = pages * int64(os.Getpagesize())
+		}
+	}
+	return p
+}
+
+// status is how the line stands; its data key stands as k.
+func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
+	t, p, s, to := l.tail.Stats(), l.pipeline.Stats(), l.spool.Stats(), l.sink.Stats()
+	x := status.Stream{
+		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
+		Files: status.Files{
+			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Raw), Held: t.HeldBytes, Bytes: t.Bytes, Records: t.Records,
+			Truncated: t.Truncated, Rewritten: t.Rewritten, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
+		},
+		Ledger: status.Ledger{
+			Seen: t.Seen, Taken: t.Bytes, Holes: t.Hole, Losses: t.Losses, Lost: t.LostBytes,
+			Deleted: t.Lost.Deleted, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
+		},
+		Key: status.Key{
+			State: k.Phase.String(), Since: k.Since, ID: k.KeyID, Age: k.DEKAge.Seconds(), Ends: k.DEKEnds, Locked: k.Locked,
+			Proof: k.Proof, Next: k.Next, Calls: k.Calls, Rotated: k.Rotated,
+		},
+		Sealed: status.Sealed{
+			Records: p.Records, RawBytes: p.Raw, Batches: p.Batches, Heartbeats: p.Heartbeats, Pauses: p.Pauses, Bytes: p.Sealed,
+		},
+		Spool: status.Spool{
+			Bytes: s.Bytes, MaxBytes: int64(c.Spool.MaxBytes), Pending: s.Pending, PendingB: s.PendingBytes, Oldest: s.Oldest,
+			Waiting: s.Waiting, Recovered: s.Recovered, Damaged: int64(len(l.spool.Damages())),
+		},
+		Sink: status.Sink{
+			InFlight: to.InFlight, Envelopes: to.Envelopes, Bytes: to.Bytes, Acked: to.Acked,
+			Error: to.Failing, Failing: to.Since, Retries: to.Retries, Parked: to.Parked,
+		},
+	}
+	for _, n := range k.Failed {
+		x.Key.Failed += n
+	}
+	if k.Err != nil {
+		x.Key.Reason, x.Key.Code, x.Key.Error = k.Reason.String(), k.Code, k.Err.Error()
+	}
+	return x
+}
+
+// stalled names the loops of the line that do not go on. Waiting for a key, for
+// room or for the network is going on.
+func (l *line) stalled(now time.Time) (loops []string) {
+	t, p, to := l.tail.Stats(), l.pipeline.Stats(), l.sink.Stats()
+	late := func(loop string, after time.Duration, at, other time.Time) {
+		if other.After(at) && !at.IsZero() {
+			at = other
+		}
+		if !at.IsZero() && now.Sub(at) > after {
+			loops = append(loops, l.stream.Name+": "+loop)
+		}
+	}
+	late("recover", stallAfter, l.beginning.time(), l.spool.Stats().Turned)
+	late("tail", stallAfter, t.Turned, time.Time{})
+	late("seal", stallAfter, p.Collected, l.chain.turned.time())
+	late("append", stallAfter, p.Appended, l.commit.turned.time())
+	late("ship", stallAfter, to.Turned, time.Time{})
+	late("request", tryAfter, to.Trying, time.Time{})
+	return loops
+}

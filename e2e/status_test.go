@@ -1,0 +1,328 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sealtail/status"
+)
+
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// edit replaces text in the agent's configuration.
+func (r *rig) edit(old, new string) {
+	r.t.Helper()
+	b, err := os.ReadFile(r.path("sealtail.toml"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if !strings.Contains(string(b), old) {
+		r.t.Fatalf("%q is not in the configuration", old)
+	}
+	r.write("sealtail.toml", strings.Replace(string(b), old, new, 1))
+}
+
+// status asks the agent how it stands.
+func (r *rig) status() (s status.Snapshot, code int) {
+	r.t.Helper()
+	out, errs, code := r.try("sealtail", "status", "--json", "-c", r.path("sealtail.toml"))
+	if out != "" {
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			r.t.Fatalf("status --json prints %q: %v", out, err)
+		}
+	} else if code != 4 {
+		r.t.Fatalf("status: exit %d: %s", code, errs)
+	}
+	return s, code
+}
+
+func get(t testing.TB, url string) (body string, code int) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		return err.Error(), 0
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b), resp.StatusCode
+}
+
+// Somebody who knows nothing is told of a pause: why, and what to do; and that
+// all goes on by itself.
+func TestStatus(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	address := freeAddress(t)
+	r.edit("[agent]\n", fmt.Sprintf("[agent]\nlisten = %q\n", address))
+	if _, code := r.status(); code != 4 {
+		t.Errorf("without an agent: exit %d, want 4", code)
+	}
+	var l ledger
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("that all is well", func() bool {
+		s, code := r.status()
+		return code == 0 && len(s.Streams) == 1 && s.Streams[0].Sink.Envelopes > 0
+	})
+	if out := r.run("sealtail", "status", "-c", r.path("sealtail.toml")); !strings.HasPrefix(out, "fine ") {
+		t.Errorf("status says %q", out)
+	}
+	for _, path := range []string{"/livez", "/readyz"} {
+		if body, code := get(t, "http://"+address+path); code != 200 {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	if _, code := get(t, "http://"+address+"/status"); code != 404 {
+		t.Errorf("/status by TCP: %d, want 404", code)
+	}
+
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	r.until("the pause", func() bool { _, code := r.status(); return code == 3 })
+	for range 1000 {
+		w.line()
+	}
+	r.until("the lag", func() bool { s, _ := r.status(); return s.Streams[0].Files.Lag > 1000 && s.Streams[0].Files.LagAge > 2 })
+	s, _ := r.status()
+	if p := s.Streams[0].Paused; !strings.Contains(p.Why, "revoked (Disabled)") || time.Since(p.Since) > time.Minute {
+		t.Errorf("paused: %+v", p)
+	}
+	out, _, code := r.try("sealtail", "status", "-c", r.path("sealtail.toml"))
+	if code != 3 || !strings.HasPrefix(out, "PAUSED ") || !strings.Contains(out, "fix: enable the master key of [key.main]") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if body, code := get(t, "http://"+address+"/livez"); code != 200 {
+		t.Errorf("/livez in a pause: %d %s", code, body)
+	}
+	if body, code := get(t, "http://"+address+"/readyz"); code != 503 || !strings.Contains(body, "app: no data key") {
+		t.Errorf("/readyz in a pause: %d %s", code, body)
+	}
+	metrics, _ := get(t, "http://"+address+"/metrics")
+	for _, want := range []string{"sealtail_paused{stream=\"app\"} 1\n", "sealtail_key_state{state=\"paused\",stream=\"app\"} 1\n", "go_goroutines ", "process_open_fds "} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics has no %q", want)
+		}
+	}
+
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	r.until("that all is well", func() bool { _, code := r.status(); return code == 0 })
+	r.until("the rest", func() bool { return len(r.open()) >= l.total() })
+	r.stop()
+	l.check(t, r.open())
+}
+
+// A sink that refuses is told too, and an address that is taken stops nothing.
+func TestStatusOfASinkThatRefuses(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	r.edit("[agent]\n", fmt.Sprintf("[agent]\nlisten = %q\n", taken.Addr()))
+	r.write("sealed", "in the way")
+	w := new(ledger).writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("the refusal", func() bool {
+		s, code := r.status()
+		return code == 5 && len(s.Problems) == 1 && strings.Contains(s.Problems[0].What, "sink archive refuses") && s.Streams[0].Spool.Pending > 0
+	})
+	if r.logged("status cannot be served") != 1 {
+		t.Error("nothing is logged of the address that is taken")
+	}
+	os.Remove(r.path("sealed"))
+	r.until("that all is well", func() bool { _, code := r.status(); return code == 0 })
+	r.stop()
+}
+
+// A manager is a fake service manager.
+type manager struct {
+	t    *testing.T
+	conn *net.UnixConn
+	fds  map[string]int // the store
+	said []string
+}
+
+func newManager(t *testing.T) *manager {
+	name := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &manager{t: t, conn: conn, fds: make(map[string]int)}
+	t.Cleanup(func() {
+		conn.Close()
+		for _, fd := range m.fds {
+			unix.Close(fd)
+		}
+	})
+	return m
+}
+
+// run has the agent started by this manager, with the descriptors in its
+// store.
+func (m *manager) run(r *rig) {
+	m.t.Helper()
+	env := []string{"NOTIFY_SOCKET=" + m.conn.LocalAddr().String(), "WATCHDOG_USEC=4000000"}
+	var names []string
+	var files []*os.File
+	for name, fd := range m.fds {
+		own, err := unix.Dup(fd)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		names = append(names, name)
+		files = append(files, os.NewFile(uintptr(own), name))
+	}
+	env = append(env, fmt.Sprintf("LISTEN_FDS=%d", len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	r.startWith(env, files)
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// until takes messages until one that has all the texts, which it returns.
+func (m *manager) until(texts ...string) string {
+	m.t.Helper()
+	m.conn.SetReadDeadline(time.Now().Add(time.Minute))
+	b, oob := make([]byte, 64<<10), make([]byte, 4096)
+	for {
+		n, rights, _, _, err := m.conn.ReadMsgUnix(b, oob)
+		if err != nil {
+			m.t.Fatalf("waited for %q: %v; so far: %q", texts, err, m.said)
+		}
+		text := string(b[:n])
+		m.said = append(m.said, text)
+		m.store(text, oob[:rights])
+		all := true
+		for _, want := range texts {
+			all = all && strings.Contains(text, want)
+		}
+		if all {
+			return text
+		}
+	}
+}
+
+func (m *manager) store(text string, oob []byte) {
+	name := ""
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "FDNAME="); ok {
+			name = rest
+		}
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, c := range messages {
+		fds, err := unix.ParseUnixRights(&c)
+		if err != nil || len(fds) != 1 || !strings.Contains(text, "FDSTORE=1") {
+			m.t.Fatalf("%q with descriptors %v: %v", text, fds, err)
+		}
+		if _, ok := m.fds[name]; ok {
+			m.t.Errorf("%s is stored twice", name)
+		}
+		unix.CloseOnExec(fds[0])
+		m.fds[name] = fds[0]
+	}
+	if strings.Contains(text, "FDSTOREREMOVE=1") {
+		fd, ok := m.fds[name]
+		if !ok {
+			m.t.Errorf("%s is removed and was not stored", name)
+			return
+		}
+		unix.Close(fd)
+		delete(m.fds, name)
+	}
+}
+
+// The service manager is told what goes on; a pause feeds the watchdog, a
+// process that does not go on does not.
+func TestServiceManager(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	m := newManager(t)
+	w := new(ledger).writer(t, r.path("logs", "a.log"))
+	w.line()
+	m.run(r)
+	m.until("READY=1")
+	m.until("WATCHDOG=1")
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	m.until("STATUS=paused: app: no data key: revoked (Disabled)")
+	w.line()
+	for range 5 {
+		m.until("WATCHDOG=1")
+	}
+	r.agent.Process.Signal(syscall.SIGHUP)
+	m.until("RELOADING=1\nMONOTONIC_USEC=")
+	m.until("READY=1")
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	m.until("STATUS=1 streams, 1 files")
+	r.agent.Process.Signal(syscall.SIGTERM)
+	m.until("STOPPING=1")
+	r.stop()
+}
+
+// Deleted files that are not read yet outlive restarts, also by kill -9.
+func TestHeldOverRestarts(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log*", quickStream, quickKey)
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"500ms\" }\n")
+	m := newManager(t)
+	var l ledger
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	m.run(r)
+	m.until("READY=1")
+	r.until("the first line", func() bool { return len(r.open()) == 1 })
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	m.until("STATUS=paused")
+	for i := range 3 {
+		for range 2000 {
+			w.line()
+		}
+		old := fmt.Sprint(i)
+		w.rotate(old)
+		w.line()
+		r.until("the rotation to be seen", func() bool { s, _ := r.status(); return s.Streams[0].Files.Followed == 2 })
+		os.Remove(w.name + "." + old)
+		m.until("FDSTORE=1")
+		if i == 1 {
+			r.kill()
+		} else {
+			r.stop()
+		}
+		m.run(r)
+		m.until("READY=1")
+	}
+	if len(m.fds) != 3 {
+		t.Fatalf("%d descriptors are stored, want 3", len(m.fds))
+	}
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	r.until("all", func() bool { return len(r.open()) >= l.total() })
+	r.until("that nothing is lost", func() bool { _, code := r.status(); return code == 0 })
+	r.stop()
+	l.check(t, r.open())
+}

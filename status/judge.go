@@ -1,0 +1,208 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Severities of a [Problem], the worst first.
+const (
+	Stalled = "stalled" // a loop does not go on: the watchdog will restart the agent
+	Paused  = "paused"  // nothing is sealed; nothing is lost
+	Lost    = "lost"    // bytes that the world made impossible to read, or batches set aside
+	Warning = "warning" // sealing goes on, and somebody should look
+)
+
+var severities = []string{Stalled, Paused, Lost, Warning}
+
+// A Problem is what somebody should know, with what to do about it.
+type Problem struct {
+	Severity string    `json:"severity"`
+	Stream   string    `json:"stream,omitempty"` // "" = the process
+	What     string    `json:"what"`
+	Since    time.Time `json:"since,omitzero"`
+	Fix      string    `json:"fix"`
+}
+
+// late is how old the oldest unsealed byte or unshipped batch may become before
+// that is worth a word.
+const late = 15 * time.Minute
+
+// Judge fills in which streams are paused, and what is wrong, worst first.
+func Judge(s *Snapshot) {
+	s.Problems = nil
+	add := func(severity, stream, what string, since time.Time, fix string) {
+		s.Problems = append(s.Problems, Problem{severity, stream, what, since, fix})
+	}
+	for _, loop := range s.Stalled {
+		add(Stalled, "", "a loop does not go on: "+loop, time.Time{},
+			"a disk or network file system may hang: look for processes in state D; systemd's watchdog restarts the agent, nothing is lost")
+	}
+	p := &s.Process
+	if p.ReloadError != "" {
+		add(Warning, "", "reload refused, the configuration before is in effect: "+p.ReloadError, p.Reloaded,
+			"mend "+p.ConfigFile+", try it with sealtail check -c "+p.ConfigFile+", then reload again")
+	}
+	if len(p.Restart) > 0 {
+		add(Warning, "", "changed, and waits for a restart: "+strings.Join(p.Restart, ", "), p.Reloaded, "systemctl restart sealtail")
+	}
+	if p.MaxOpen > 0 && p.Descriptors > p.MaxOpen/10*9 {
+		add(Warning, "", fmt.Sprintf("%d of %d descriptors are in use", p.Descriptors, p.MaxOpen), time.Time{}, "raise LimitNOFILE in the unit")
+	}
+	for i := range s.Streams {
+		judgeStream(s, &s.Streams[i], add)
+	}
+	slices.SortStableFunc(s.Problems, func(a, b Problem) int {
+		return slices.Index(severities, a.Severity) - slices.Index(severities, b.Severity)
+	})
+}
+
+func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string, since time.Time, fix string)) {
+	l.Paused = Pause{}
+	k := &l.Key
+	switch {
+	case k.State == "paused":
+		l.Paused = Pause{k.Since, "no data key: " + keyWords(k)}
+		add(Paused, l.Name, l.Paused.Why, k.Since, keyFix(l))
+	case k.State == "init" && s.Time.Sub(k.Since) > 10*time.Second:
+		l.Paused = Pause{k.Since, "no data key yet"}
+		add(Paused, l.Name, l.Paused.Why, k.Since, "the key service has not answered yet; if this lasts, sealtail check --online asks it")
+	case k.State != "ready" && k.State != "refreshing" && k.State != "init":
+		add(Warning, l.Name, "data key not refreshed, sealing goes on until "+clock(k.Ends)+": "+keyWords(k), k.Since, keyFix(l))
+	}
+	if l.Spool.Waiting != "" {
+		if l.Paused.Why == "" {
+			l.Paused = Pause{Why: "no room in the spool: " + l.Spool.Waiting}
+		}
+		add(Paused, l.Name, "no room in the spool: "+l.Spool.Waiting, time.Time{}, roomFix(s, l))
+	}
+	if n := l.Spool.Damaged; n > 0 {
+		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %d places at the start; what files still have was read again", n), time.Time{},
+			"check the disk; the damaged bytes are in "+s.Process.StateDir+"/streams/"+l.Name+"/damaged")
+	}
+	if l.Ledger.Losses > 0 {
+		add(Lost, l.Name, fmt.Sprintf("%d ranges, %d bytes, of files that were deleted, truncated or rewritten unread", l.Ledger.Losses, l.Ledger.Lost), time.Time{},
+			"each is sealed as a loss event: sealtail-reader open --events; raise hold.max_bytes, or let rotation keep files longer")
+	}
+	if l.Sink.Parked > 0 {
+		add(Lost, l.Name, fmt.Sprintf("%d batches that the sink can never accept are set aside, still sealed", l.Sink.Parked), time.Time{},
+			"sealtail-reader opens them: "+s.Process.StateDir+"/streams/"+l.Name+"/rejected; the .why beside each says why")
+	}
+	switch {
+	case l.Sink.Error != "":
+		add(Warning, l.Name, "sink "+l.To+" refuses, the spool buffers: "+l.Sink.Error, l.Sink.Failing,
+			"mend what it says; sealtail check --online asks the sink; it is tried again without end")
+	case !l.Spool.Oldest.IsZero() && s.Time.Sub(l.Spool.Oldest) > late && l.Trend.SpoolETA != 0:
+		add(Warning, l.Name, "the oldest batch waits to be shipped since "+clock(l.Spool.Oldest), l.Spool.Oldest, catchUp(l.Trend.SpoolETA, "the sink is slower than the files"))
+	}
+	if l.Paused.Why == "" && l.Files.LagAge > late.Seconds() {
+		add(Warning, l.Name, "lines are sealed "+Span(l.Files.LagAge)+" late", time.Time{}, catchUp(l.Trend.LagETA, "lines come faster than they are sealed"))
+	}
+	if !l.Key.Locked && l.Key.ID != "" {
+		add(Warning, l.Name, "the data key's memory is not locked, it may be swapped", time.Time{}, "raise LimitMEMLOCK, or turn swap off")
+	}
+}
+
+func keyWords(k *Key) string {
+	s := k.Reason
+	if k.Code != "" {
+		s += " (" + k.Code + ")"
+	}
+	if k.Error != "" {
+		s += ": " + k.Error
+	}
+	return s
+}
+
+// keyFix says what to do about a key service's answer. All go on by themselves
+// once it is done.
+func keyFix(l *Stream) string {
+	switch l.Key.Reason {
+	case "revoked":
+		return "enable the master key of [key." + l.KeyRef + "] again, or give the agent the right to use it; sealing goes on by itself"
+	case "credentials":
+		return "put a valid access key where [key." + l.KeyRef + "] finds it; it is read again by itself"
+	case "misfit":
+		return "mend [key." + l.KeyRef + "], try it with sealtail check --online, then systemctl reload sealtail"
+	}
+	return "nothing to do here but to check network, DNS and clock: sealing goes on by itself once the key service of [key." + l.KeyRef + "] answers"
+}
+
+func roomFix(s *Snapshot, l *Stream) string {
+	if l.Sink.Error != "" {
+		return "sink " + l.To + " has to take what waits, see below; or free disk, or raise spool.max_bytes, and reload"
+	}
+	return "free room on the disk of " + s.Process.StateDir + ", or raise spool.max_bytes or lower spool.min_free, and reload"
+}
+
+func catchUp(eta float64, why string) string {
+	if eta > 0 {
+		return "nothing: it is catching up, done in about " + Span(eta)
+	}
+	return why + ": see rates in sealtail status --json"
+}
+
+// clock is a time for people, in UTC as the log has it.
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
+}
+
+// Paused reports whether a stream does not seal.
+func (s *Snapshot) Paused() bool { return s.has(Paused) }
+
+func (s *Snapshot) has(severity string) bool {
+	return slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Severity == severity })
+}
+
+// Ready returns why the agent is not ready: no stream can seal. "" = it is.
+func (s *Snapshot) Ready() (why string) {
+	if s.Process.Phase == "stopping" {
+		return "stopping"
+	}
+	for i := range s.Streams {
+		l := &s.Streams[i]
+		switch {
+		case l.Paused.Why != "":
+			return l.Name + ": " + l.Paused.Why
+		case !l.Spool.Recovered:
+			return l.Name + ": the spool is not recovered yet"
+		case l.Key.State == "init":
+			return l.Name + ": no data key yet"
+		}
+	}
+	return ""
+}
+
+// Line says in one line how it stands, for systemd's STATUS=.
+func (s *Snapshot) Line() string {
+	head := s.Process.Phase
+	if head == "running" {
+		var files, lag, pending int64
+		for i := range s.Streams {
+			l := &s.Streams[i]
+			files, lag, pending = files+l.Files.Followed, lag+l.Files.Lag, pending+l.Spool.PendingB
+		}
+		head = fmt.Sprintf("%d streams, %d files, %s to seal, %s to ship", len(s.Streams), files, Size(lag), Size(pending))
+	}
+	if len(s.Problems) == 0 {
+		return head
+	}
+	p := s.Problems[0]
+	text := p.Severity + ": "
+	if p.Stream != "" {
+		text += p.Stream + ": "
+	}
+	text += strings.ToValidUTF8(p.What, "?")
+	if !p.Since.IsZero() {
+		text += " since " + clock(p.Since)
+	}
+	if n := len(s.Problems) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	return text + "; " + head
+}

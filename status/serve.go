@@ -1,0 +1,211 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
+)
+
+// stale is the age from which a snapshot shows that nobody makes them.
+const stale = 30 * time.Second
+
+// A Board shows the newest snapshot. The zero Board is ready, and shows none.
+type Board struct{ newest atomic.Pointer[Snapshot] }
+
+// Post shows s, which must not be changed any more.
+func (b *Board) Post(s *Snapshot) { b.newest.Store(s) }
+
+// Newest returns what was posted last, or nil.
+func (b *Board) Newest() *Snapshot { return b.newest.Load() }
+
+// Handler answers GET for /livez, /readyz and /metrics, and with all for
+// /status, the whole snapshot.
+//
+// /livez is 200 while every loop of the agent goes on, which depends on nothing
+// outside the process; what waits goes on. /readyz is 200 while every stream can
+// seal. Else both are 503 and say why.
+func (b *Board) Handler(all bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", b.answer(live))
+	mux.HandleFunc("GET /readyz", b.answer((*Snapshot).Ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(b.registry(), promhttp.HandlerOpts{}))
+	if all {
+		mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+			s := b.Newest()
+			if s == nil {
+				http.Error(w, "starting", http.StatusServiceUnavailable)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			json.NewEncoder(w).Encode(s) // an error is the client's
+		})
+	}
+	return mux
+}
+
+func live(s *Snapshot) (why string) {
+	if age := time.Since(s.Time); age > stale {
+		return "no look at the loops for " + Span(age.Seconds())
+	}
+	for _, loop := range s.Stalled {
+		why += loop + " does not go on\n"
+	}
+	return why
+}
+
+func (b *Board) answer(ask func(*Snapshot) string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		why := "starting"
+		if s := b.Newest(); s != nil {
+			why = ask(s)
+		}
+		if why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ok\n")
+	}
+}
+
+// Serve answers on l until ctx ends.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+const socketName = "status.sock"
+
+// ErrNotRunning is returned by [Ask] where no agent listens.
+var ErrNotRunning = errors.New("no agent runs with this state directory")
+
+// socketIn returns a path of the socket in dir that fits an address, valid until
+// done is called.
+func socketIn(dir string) (path string, done func(), err error) {
+	path = filepath.Join(dir, socketName)
+	if len(path) < len(unix.RawSockaddrUnix{}.Path) {
+		return path, func() {}, nil
+	}
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName), func() { unix.Close(fd) }, nil
+}
+
+// Listen opens the socket in dir, which nobody else uses, for root and the
+// user of this process.
+func Listen(dir string) (net.Listener, error) {
+	path, done, err := socketIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // the next start does
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return peers{l, func(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }}, nil
+}
+
+// peers are the connections of those who may ask.
+type peers struct {
+	*net.UnixListener
+	may func(uid uint32) bool
+}
+
+func (p peers) Accept() (net.Conn, error) {
+	for {
+		conn, err := p.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peer(conn); err == nil && p.may(uid) {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+func peer(conn *net.UnixConn) (uid uint32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
+		return 0, e
+	}
+	if err != nil {
+		return 0, err
+	}
+	return cred.Uid, nil
+}
+
+// Ask returns the snapshot of the agent that runs with the state directory
+// dir, also as the agent wrote it.
+func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
+	path, done, err := socketIn(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/status", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := transport.RoundTrip(req)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, nil, ErrNotRunning
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return nil, nil, errors.New("the agent refused to answer user " + strconv.Itoa(os.Getuid()))
+	case err != nil:
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("the agent answers %s: %s", resp.Status, b)
+	}
+	s := new(Snapshot)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, nil, fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return s, b, nil
+}

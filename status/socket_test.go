@@ -1,0 +1,142 @@
+package status_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sealtail/status"
+)
+
+// Who may ask at the socket gets the snapshot, however long its path is.
+func TestSocket(t *testing.T) {
+	for _, name := range []string{"short", strings.Repeat("long", 40)} {
+		t.Run(name[:4], func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), name)
+			if _, _, err := status.Ask(t.Context(), dir); !errors.Is(err, status.ErrNotRunning) {
+				t.Errorf("without a directory: %v", err)
+			}
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := status.Ask(t.Context(), dir); !errors.Is(err, status.ErrNotRunning) {
+				t.Errorf("without a socket: %v", err)
+			}
+			var board status.Board
+			board.Post(well())
+			for range 2 { // the second finds the socket of the first
+				l, err := status.Listen(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan error)
+				go func() { ended <- status.Serve(ctx, l, board.Handler(true)) }()
+				if s, _, err := status.Ask(t.Context(), dir); err != nil || s.Streams[0].Name != "audit" || !s.Time.Equal(noon) {
+					t.Errorf("got %+v, %v", s, err)
+				}
+				stop()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				if _, _, err := status.Ask(t.Context(), dir); !errors.Is(err, status.ErrNotRunning) {
+					t.Errorf("after the end: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// Another user gets no answer, even where the directory lets him in.
+func TestSocketOfAnotherUser(t *testing.T) {
+	if dir := os.Getenv("ASK"); dir != "" {
+		_, _, err := status.Ask(t.Context(), dir)
+		if err == nil || errors.Is(err, status.ErrNotRunning) {
+			t.Errorf("got %v", err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+	dir, err := os.MkdirTemp("", "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := status.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{dir: 0o755, filepath.Join(dir, "status.sock"): 0o666} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var board status.Board
+	board.Post(well())
+	go status.Serve(ctx, l, board.Handler(true))
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	cmd := exec.Command("/proc/self/fd/3", "-test.run=^"+t.Name()+"$")
+	cmd.ExtraFiles, cmd.Dir = []*os.File{exe}, "/"
+	cmd.Env = append(os.Environ(), "ASK="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("as another user: %v\n%s", err, out)
+	}
+}
+
+// The service manager gets what it is sent, and there may be none.
+func TestSystemd(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	none, err := status.OpenSystemd()
+	if err != nil || none != nil || none.Notify("READY=1") != nil || none.Store("x", 0) != nil {
+		t.Errorf("without a service manager: %v, %v", none, err)
+	}
+	for _, name := range []string{filepath.Join(t.TempDir(), "notify"), "@sealtail-test-" + filepath.Base(t.TempDir())} {
+		conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("NOTIFY_SOCKET", name)
+		t.Setenv("WATCHDOG_USEC", "2000000")
+		s, err := status.OpenSystemd()
+		if err != nil || s.Watchdog.Seconds() != 2 || os.Getenv("NOTIFY_SOCKET") != "" {
+			t.Fatalf("got %+v, %v", s, err)
+		}
+		if err := errors.Join(s.Notify("READY=1", "STATUS=two\nlines"), s.Store("a-b", 0), s.Unstore("a-b")); err != nil {
+			t.Fatal(err)
+		}
+		b, oob := make([]byte, 1000), make([]byte, 1000)
+		for _, want := range []string{"READY=1\nSTATUS=two lines", "FDSTORE=1\nFDNAME=a-b\nFDPOLL=0", "FDSTOREREMOVE=1\nFDNAME=a-b"} {
+			n, rights, _, _, err := conn.ReadMsgUnix(b, oob)
+			if err != nil || string(b[:n]) != want || (rights > 0) != strings.HasPrefix(want, "FDSTORE=") {
+				t.Errorf("got %q with %d bytes of rights, %v; want %q", b[:n], rights, err, want)
+			}
+			if messages, err := unix.ParseSocketControlMessage(oob[:rights]); err == nil && len(messages) == 1 {
+				fds, _ := unix.ParseUnixRights(&messages[0])
+				for _, fd := range fds {
+					unix.Close(fd)
+				}
+			}
+		}
+		conn.Close()
+		if err := s.Notify("READY=1"); err == nil {
+			t.Error("nobody listens, and nothing is said")
+		}
+	}
+}

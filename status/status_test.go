@@ -1,0 +1,278 @@
+package status_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sealtail/status"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
+// well is a snapshot of an agent that is well.
+func well() *status.Snapshot {
+	return &status.Snapshot{
+		Time:    noon,
+		Process: status.Process{Version: "1.2.3", Host: "host-1", ConfigFile: "/etc/sealtail/sealtail.toml", Config: "0123456789abcdef", StateDir: "/var/lib/sealtail", Phase: "running", Started: noon.Add(-90 * time.Minute), Descriptors: 20, MaxOpen: 65536, Memory: 30 << 20},
+		Streams: []status.Stream{{
+			Name: "audit", Suite: "sm4-gcm", KeyRef: "main", To: "archive",
+			Files:  status.Files{Followed: 3},
+			Key:    status.Key{State: "ready", Since: noon.Add(-time.Hour), ID: "k1", Locked: true},
+			Spool:  status.Spool{Recovered: true, MaxBytes: 2 << 30},
+			Sink:   status.Sink{Envelopes: 7, Bytes: 7000, Acked: noon},
+			Sealed: status.Sealed{Records: 100},
+		}},
+	}
+}
+
+func TestJudge(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(s *status.Snapshot, l *status.Stream)
+		want   []string // severity: beginning of what
+		line   string   // beginning
+		ready  bool
+	}{
+		{"well", func(*status.Snapshot, *status.Stream) {}, nil, "1 streams, 3 files, 0 B to seal, 0 B to ship", true},
+		{"revoked", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "paused", Since: noon.Add(-time.Minute), Reason: "revoked", Code: "Rejected.Disabled", Error: "e"}
+		}, []string{"paused: no data key: revoked (Rejected.Disabled): e"}, "paused: audit: no data key: revoked (Rejected.Disabled): e since 2026-11-25T11:59:00Z; 1 streams", false},
+		{"first key awaited", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "init", Since: noon.Add(-time.Second)}
+		}, nil, "1 streams", false},
+		{"first key awaited for long", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "init", Since: noon.Add(-time.Minute)}
+		}, []string{"paused: no data key yet"}, "paused: audit: no data key yet", false},
+		{"degraded", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Key.Reason = "degraded", "outage" },
+			[]string{"warning: data key not refreshed"}, "warning: audit: data key not refreshed", true},
+		{"no room", func(_ *status.Snapshot, l *status.Stream) {
+			l.Spool.Waiting, l.Sink.Error = "max_bytes reached", "denied"
+		},
+			[]string{"paused: no room in the spool", "warning: sink archive refuses"}, "paused: audit: no room in the spool: max_bytes reached (and 1 more)", false},
+		{"stalled", func(s *status.Snapshot, l *status.Stream) { s.Stalled, l.Ledger.Losses = []string{"audit: tail"}, 1 },
+			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 ranges"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
+		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
+		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
+		{"swappable", func(_ *status.Snapshot, l *status.Stream) { l.Key.Locked = false }, []string{"warning: the data key's memory"}, "warning", true},
+		{"refused reload", func(s *status.Snapshot, _ *status.Stream) {
+			s.Process.ReloadError, s.Process.Restart = "line 3", []string{"agent.host"}
+		}, []string{"warning: reload refused", "warning: changed, and waits for a restart: agent.host"}, "warning: reload refused", true},
+		{"stopping", func(s *status.Snapshot, _ *status.Stream) { s.Process.Phase = "stopping" }, nil, "stopping", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := well()
+			tt.change(s, &s.Streams[0])
+			status.Judge(s)
+			ok := len(s.Problems) == len(tt.want)
+			for i, p := range s.Problems {
+				ok = ok && strings.HasPrefix(p.Severity+": "+p.What, tt.want[i]) && p.Fix != ""
+			}
+			if !ok {
+				t.Errorf("problems: got %+v, want %q", s.Problems, tt.want)
+			}
+			if !strings.HasPrefix(s.Line(), tt.line) {
+				t.Errorf("line: got %q, want %q …", s.Line(), tt.line)
+			}
+			if why := s.Ready(); (why == "") != tt.ready {
+				t.Errorf("ready: got %q, want %v", why, tt.ready)
+			}
+			var text bytes.Buffer
+			if err := s.Write(&text); err != nil {
+				t.Fatal(err)
+			}
+			head := "fine "
+			if len(s.Problems) > 0 {
+				head = strings.ToUpper(s.Problems[0].Severity)
+			}
+			if !strings.HasPrefix(text.String(), head) {
+				t.Errorf("text begins %.20q, want %q", text.String(), head)
+			}
+		})
+	}
+}
+
+// What a service says is shown without what steers a terminal.
+func TestTextIsPlain(t *testing.T) {
+	s := well()
+	s.Streams[0].Sink.Error = "\x1b[2J\r\nnot\x00 here"
+	status.Judge(s)
+	var text bytes.Buffer
+	if err := s.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(text.String(), "\x1b\r\x00") {
+		t.Errorf("got %q", text.String())
+	}
+}
+
+// A pause, and how it is caught up.
+func TestTrend(t *testing.T) {
+	var trend status.Trend
+	var seen, sealed, pending, sent int64
+	at := noon
+	add := func() status.Stream {
+		at = at.Add(time.Second)
+		var s status.Stream
+		s.Files.Lag, s.Sealed.RawBytes, s.Spool.PendingB, s.Sink.Bytes = seen-sealed, sealed, pending, uint64(sent)
+		trend.Add(at, &s)
+		return s
+	}
+	for range 60 {
+		seen += 1000
+		sealed += 1000
+		add()
+	}
+	if s := add(); s.Files.LagAge != 0 || s.Trend.Sealing < 900 || s.Trend.LagETA != 0 {
+		t.Errorf("without lag: %+v %+v", s.Files, s.Trend)
+	}
+	const pause = 5000
+	var s status.Stream
+	for range pause {
+		seen += 1000
+		s = add()
+	}
+	if s.Files.LagAge < pause-120 || s.Files.LagAge > pause+120 || s.Trend.LagETA != -1 || s.Trend.Arriving != 1000 {
+		t.Errorf("after the pause: age %v, %+v", s.Files.LagAge, s.Trend)
+	}
+	pending = 3_000_000
+	for range 60 {
+		seen += 1000
+		sealed += 25_000
+		pending -= 10_000
+		sent += 12_000
+		s = add()
+	}
+	left := float64(seen-sealed) / 24_000
+	if s.Trend.LagETA < left-1 || s.Trend.LagETA > left+1 || s.Trend.SpoolETA < 230 || s.Trend.SpoolETA > 250 || s.Trend.Shipping != 12_000 {
+		t.Errorf("catching up: %+v, want about %v s", s.Trend, left)
+	}
+	if want := float64(pause) - 60*24; s.Files.LagAge < 0.9*want || s.Files.LagAge > 1.1*want {
+		t.Errorf("catching up: age %v, want about %v", s.Files.LagAge, want)
+	}
+}
+
+func TestHandler(t *testing.T) {
+	var board status.Board
+	server := httptest.NewServer(board.Handler(true))
+	defer server.Close()
+	want := func(path string, code int, text string) {
+		t.Helper()
+		resp, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != code || !strings.Contains(string(b), text) {
+			t.Errorf("%s: got %d %q, want %d %q", path, resp.StatusCode, b, code, text)
+		}
+	}
+	post := func(change func(s *status.Snapshot)) {
+		s := well()
+		s.Time = time.Now()
+		change(s)
+		status.Judge(s)
+		board.Post(s)
+	}
+	for _, path := range []string{"/livez", "/readyz", "/status"} {
+		want(path, 503, "starting")
+	}
+	post(func(*status.Snapshot) {})
+	want("/livez", 200, "ok")
+	want("/readyz", 200, "ok")
+	want("/status", 200, `"name":"audit"`)
+	want("/metrics", 200, "sealtail_ready 1\n")
+	want("/other", 404, "")
+	post(func(s *status.Snapshot) { s.Streams[0].Key.State = "paused" })
+	want("/livez", 200, "ok")
+	want("/readyz", 503, "audit: no data key")
+	post(func(s *status.Snapshot) { s.Stalled = []string{"audit: tail"} })
+	want("/livez", 503, "audit: tail does not go on")
+	post(func(s *status.Snapshot) { s.Time = time.Now().Add(-time.Minute) })
+	want("/livez", 503, "no look at the loops")
+	resp, err := http.Post(server.URL+"/status", "", nil)
+	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %v, %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
+// docs/METRICS.md lists the metrics, each with its kind and labels.
+func TestMetricsDoc(t *testing.T) {
+	var board status.Board
+	board.Post(well())
+	server := httptest.NewServer(board.Handler(false))
+	defer server.Close()
+	resp, err := http.Get(server.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	help, labels := map[string]string{}, map[string]string{}
+	var rows []string
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		name, rest, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), " ")
+		switch {
+		case strings.HasPrefix(line, "# HELP sealtail_"):
+			help[name] = rest
+		case strings.HasPrefix(line, "# TYPE sealtail_"):
+			rows = append(rows, name+" "+rest)
+		case strings.HasPrefix(line, "sealtail_") && strings.Contains(line, "{"):
+			name, rest, _ := strings.Cut(line, "{")
+			var names []string
+			for pair := range strings.SplitSeq(rest[:strings.Index(rest, "}")], ",") {
+				l, _, _ := strings.Cut(pair, "=")
+				names = append(names, l)
+			}
+			slices.Sort(names)
+			labels[name] = strings.Join(names, ", ")
+		}
+	}
+	var table strings.Builder
+	table.WriteString("| metric | kind | labels | is |\n|---|---|---|---|\n")
+	for _, row := range rows {
+		name, kind, _ := strings.Cut(row, " ")
+		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", name, kind, labels[name], help[name])
+	}
+	const file, begin, end = "../docs/METRICS.md", "<!-- metrics: go test ./status -update -->\n", "<!-- end -->\n"
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(doc), begin)
+	old, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", file)
+	}
+	switch {
+	case *update:
+		if err := os.WriteFile(file, []byte(head+begin+table.String()+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	case old != table.String():
+		t.Errorf("%s is not what the code says: go test ./status -update", file)
+	}
+	// An alert that names no metric would never fire.
+	for word := range strings.FieldsFuncSeq(head+tail, func(r rune) bool { return !(r == '_' || r >= 'a' && r <= 'z') }) {
+		if strings.HasPrefix(word, "sealtail_") && help[word] == "" {
+			t.Errorf("%s speaks of %s, which is no metric", file, word)
+		}
+	}
+}
