@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,14 +46,15 @@ const (
 
 // A Sealer makes envelopes. Seal waits while there is no key to seal with and
 // returns an error only when ctx ends or when nothing can be sealed any more.
-// first and last are unix nanoseconds; the envelope is the caller's.
+// first and last are unix nanoseconds. The envelope lies in buf, or in a longer
+// array where buf has no room; the caller owns either.
 type Sealer interface {
-	Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) (env []byte, err error)
+	Seal(ctx context.Context, buf []byte, kind uint8, first, last int64, codec uint8, content []byte) (env []byte, err error)
 }
 
 // A Spool commits envelopes with the positions that moved. Append returns
 // once both are durable, and waits for room; env is nil where only positions
-// moved. Its errors are final.
+// moved. It keeps none of the slices. Its errors are final.
 type Spool interface {
 	Append(ctx context.Context, env []byte, moved []record.Position) error
 }
@@ -81,6 +83,7 @@ type Pipeline struct {
 	zstd   *zstd.Encoder
 	buf    []byte // of the last compression
 	sealed chan entry
+	spare  sync.Pool // of *[]byte: what held an envelope that is committed
 	count  counters
 }
 
@@ -220,6 +223,9 @@ func (p *Pipeline) append(ctx context.Context) error {
 			if err := p.spool.Append(ctx, e.env, e.moved); err != nil {
 				return fmt.Errorf("append to spool: %w", err)
 			}
+			if env := e.env; env != nil {
+				p.spare.Put(&env)
+			}
 		case <-tick.C:
 		}
 	}
@@ -339,7 +345,7 @@ func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint
 		return p.sealBatch(ctx, y, kind)
 	}
 	first, last := batch.Times()
-	env, err := p.sealer.Seal(ctx, kind, first, last, codec, content)
+	env, err := p.sealer.Seal(ctx, p.room(), kind, first, last, codec, content)
 	if err != nil {
 		return fmt.Errorf("seal batch: %w", err)
 	}
@@ -359,7 +365,7 @@ func (p *Pipeline) heartbeat(ctx context.Context, batch *record.Batch) error {
 		return nil
 	}
 	now := time.Now().UnixNano()
-	env, err := p.sealer.Seal(ctx, KindHeartbeat, now, now, CodecNone, nil)
+	env, err := p.sealer.Seal(ctx, nil, KindHeartbeat, now, now, CodecNone, nil)
 	if err != nil {
 		return fmt.Errorf("seal heartbeat: %w", err)
 	}
@@ -381,6 +387,14 @@ func (p *Pipeline) commit(ctx context.Context, e entry) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// room returns memory for an envelope.
+func (p *Pipeline) room() []byte {
+	if b, ok := p.spare.Get().(*[]byte); ok {
+		return *b
+	}
+	return nil
 }
 
 // compress returns the content to seal, valid until the next call: the list

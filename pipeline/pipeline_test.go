@@ -38,7 +38,7 @@ type sealer struct {
 	kept []sealed
 }
 
-func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
+func (s *sealer) Seal(ctx context.Context, buf []byte, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
 	if s.gate != nil {
 		if err := s.gate(ctx); err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (s *sealer) Seal(ctx context.Context, kind uint8, first, last int64, codec 
 		}
 	}
 	s.kept = append(s.kept, sealed{kind, first, last, list})
-	return fmt.Appendf(nil, "env%d", len(s.kept)-1), nil
+	return fmt.Appendf(buf[:0], "env%d", len(s.kept)-1), nil
 }
 
 // spool keeps what was appended.
@@ -502,7 +502,7 @@ func TestOptionsAreChecked(t *testing.T) {
 // discard seals to a fixed envelope and forgets.
 type discard struct{}
 
-func (discard) Seal(context.Context, uint8, int64, int64, uint8, []byte) ([]byte, error) {
+func (discard) Seal(context.Context, []byte, uint8, int64, int64, uint8, []byte) ([]byte, error) {
 	return nil, nil
 }
 func (discard) Append(context.Context, []byte, []record.Position) error { return nil }

@@ -37,7 +37,7 @@ func sealedLogs(b *testing.B, h *host, suite seal.Suite, n int) (file []byte, ra
 			raw += c.End
 			batch.Add(c)
 		}
-		env, err := chain.Seal(b.Context(), 0, base.UnixNano(), base.Add(time.Second).UnixNano(), seal.CodecZstd, enc.EncodeAll(batch.Encoded(), nil))
+		env, err := chain.Seal(b.Context(), nil, 0, base.UnixNano(), base.Add(time.Second).UnixNano(), seal.CodecZstd, enc.EncodeAll(batch.Encoded(), nil))
 		if err != nil {
 			b.Fatal(err)
 		}

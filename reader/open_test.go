@@ -72,7 +72,7 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, err := c.Seal(t.Context(), 0, at.UnixNano(), at.UnixNano(), seal.CodecZstd, enc.EncodeAll(b.Encoded(), nil))
+	env, err := c.Seal(t.Context(), nil, 0, at.UnixNano(), at.UnixNano(), seal.CodecZstd, enc.EncodeAll(b.Encoded(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestLongRecord(t *testing.T) {
 	const n = 240 // 144 MB
 	var enc, _ = zstd.NewWriter(nil)
 	for i := range n {
-		env, err := chain.Seal(t.Context(), 0, base.UnixNano(), base.UnixNano(), seal.CodecZstd, enc.EncodeAll(piece(base, 1, uint32(i), i == n-1, text), nil))
+		env, err := chain.Seal(t.Context(), nil, 0, base.UnixNano(), base.UnixNano(), seal.CodecZstd, enc.EncodeAll(piece(base, 1, uint32(i), i == n-1, text), nil))
 		if err != nil {
 			t.Fatal(err)
 		}

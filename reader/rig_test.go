@@ -88,7 +88,7 @@ func (h *host) seal(c *seal.Chain, kind seal.Flags, first, last time.Time, conte
 	if content == nil {
 		kind |= seal.Heartbeat
 	}
-	env, err := c.Seal(h.t.Context(), kind, first.UnixNano(), last.UnixNano(), seal.CodecNone, content)
+	env, err := c.Seal(h.t.Context(), nil, kind, first.UnixNano(), last.UnixNano(), seal.CodecNone, content)
 	if err != nil {
 		h.t.Fatal(err)
 	}

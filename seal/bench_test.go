@@ -23,7 +23,7 @@ func eachSize(b *testing.B, f func(b *testing.B, c *seal.Chain, content, env []b
 			b.Run(name, func(b *testing.B) {
 				o.Identity, o.Keys = newIdentity(b), runKeys(b, seal.KeyOptions{}, new(plainKMS), o.Suite)
 				c := newChain(b, o)
-				env, err := c.Seal(b.Context(), 0, 0, 0, seal.CodecNone, content)
+				env, err := c.Seal(b.Context(), nil, 0, 0, 0, seal.CodecNone, content)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -37,8 +37,10 @@ func eachSize(b *testing.B, f func(b *testing.B, c *seal.Chain, content, env []b
 
 func BenchmarkSeal(b *testing.B) {
 	eachSize(b, func(b *testing.B, c *seal.Chain, content, _ []byte) {
+		var buf []byte
 		for b.Loop() {
-			if _, err := c.Seal(b.Context(), 0, 0, 0, seal.CodecNone, content); err != nil {
+			var err error
+			if buf, err = c.Seal(b.Context(), buf, 0, 0, 0, seal.CodecNone, content); err != nil {
 				b.Fatal(err)
 			}
 		}

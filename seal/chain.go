@@ -100,8 +100,9 @@ func (c *Chain) Epoch() uint64 { return c.next.Epoch }
 // Head returns the newest envelope, or the zero Head before a stream's first.
 func (c *Chain) Head() Head { return c.head }
 
-// Seal returns the stream's next envelope, which the caller owns. It waits
-// while there is no data key: see [Keys.Pauses]. An error is final, or ctx has
+// Seal returns the stream's next envelope. It lies in buf, written over, or in a
+// longer array where buf has no room; the caller owns either. Seal waits while
+// there is no data key: see [Keys.Pauses]. An error is final, or ctx has
 // ended; the chain then is as before. With an ended ctx Seal succeeds just if
 // it need not wait.
 //
@@ -110,7 +111,7 @@ func (c *Chain) Head() Head { return c.head }
 // rounded down here to whole seconds; a Heartbeat gets the time of sealing.
 // content is a LogGroupList in codec, at most [MaxContent] bytes, and empty
 // for a Heartbeat. Seal does not keep it.
-func (c *Chain) Seal(ctx context.Context, kind Flags, first, last int64, codec uint8, content []byte) (env []byte, err error) {
+func (c *Chain) Seal(ctx context.Context, buf []byte, kind Flags, first, last int64, codec uint8, content []byte) (env []byte, err error) {
 	switch {
 	case c.ended:
 		return nil, errors.New("epoch has ended")
@@ -144,7 +145,7 @@ func (c *Chain) Seal(ctx context.Context, kind Flags, first, last int64, codec u
 		aead:    c.aead,
 		sign:    func(message []byte) ([]byte, error) { return c.identity.sign(h.Suite, message) },
 	}
-	env, digest, err := s.seal(&h, content)
+	env, digest, err := s.seal(buf, &h, content)
 	if err != nil {
 		return nil, err
 	}

@@ -146,12 +146,13 @@ func TestChain(t *testing.T) {
 				{seal.Final | seal.Heartbeat, 1, 2, seal.CodecNone, ""},
 			} {
 				now := time.Now().Unix()
-				env, err := c.Seal(t.Context(), v.kind, v.first, v.last, v.codec, []byte(v.content))
+				buf := bytes.Repeat([]byte{0xa5}, 1024*(i%2)) // must not show in the padding
+				env, err := c.Seal(t.Context(), buf, v.kind, v.first, v.last, v.codec, []byte(v.content))
 				if err != nil {
 					t.Fatalf("envelope %d: %v", i, err)
 				}
-				if cap(env) != len(env) {
-					t.Errorf("envelope %d: %d bytes in %d", i, len(env), cap(env))
+				if len(buf) > 0 && &env[0] != &buf[0] {
+					t.Errorf("envelope %d of %d bytes is not in the %d that there were", i, len(env), len(buf))
 				}
 				e, content := mustOpen(t, env, kms)
 				if string(content) != v.content || e.Codec != v.codec {
@@ -181,7 +182,7 @@ func TestChain(t *testing.T) {
 					t.Errorf("envelope %d: got head %v, error %v, want %v", i, c.Head(), err, head)
 				}
 			}
-			if _, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, []byte("more")); err == nil {
+			if _, err := c.Seal(t.Context(), nil, 0, 0, 0, seal.CodecNone, []byte("more")); err == nil {
 				t.Error("sealed after FINAL")
 			}
 		})
@@ -199,7 +200,7 @@ func TestChainGoesOn(t *testing.T) {
 		if head != nil && (c.Head() != *head || c.StreamID() != stream) {
 			t.Errorf("chain %d: got head %v", i, c.Head())
 		}
-		env, err := c.Seal(t.Context(), seal.Heartbeat, 0, 0, 0, nil)
+		env, err := c.Seal(t.Context(), nil, seal.Heartbeat, 0, 0, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,11 +286,11 @@ func TestSealRefuses(t *testing.T) {
 		"heartbeat with codec":   {seal.Heartbeat, seal.CodecZstd, nil},
 		"too long":               {0, 0, make([]byte, seal.MaxContent+1)},
 	} {
-		if _, err := c.Seal(t.Context(), v.kind, 0, 0, v.codec, v.content); err == nil {
+		if _, err := c.Seal(t.Context(), nil, v.kind, 0, 0, v.codec, v.content); err == nil {
 			t.Errorf("%s: sealed", name)
 		}
 	}
-	env, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, make([]byte, seal.MaxContent))
+	env, err := c.Seal(t.Context(), nil, 0, 0, 0, seal.CodecNone, make([]byte, seal.MaxContent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +311,7 @@ func TestSealWaits(t *testing.T) {
 
 		short, stop := context.WithTimeout(ctx, time.Minute)
 		defer stop()
-		if _, err := c.Seal(short, seal.Heartbeat, 0, 0, 0, nil); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Seal(short, nil, seal.Heartbeat, 0, 0, 0, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
 		began := time.Now()
@@ -318,7 +319,7 @@ func TestSealWaits(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			kms.set(nil)
 		})
-		env, err := c.Seal(ctx, seal.Heartbeat, 0, 0, 0, nil)
+		env, err := c.Seal(ctx, nil, seal.Heartbeat, 0, 0, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,7 +331,7 @@ func TestSealWaits(t *testing.T) {
 		wg.Wait()
 		ended, end := context.WithCancel(t.Context())
 		end()
-		if _, err := c.Seal(ended, 0, 0, 0, 0, nil); err == nil {
+		if _, err := c.Seal(ended, nil, 0, 0, 0, 0, nil); err == nil {
 			t.Error("sealed without data keys")
 		}
 	})
@@ -348,7 +349,7 @@ func TestNothingRepeats(t *testing.T) {
 			c := newChain(t, seal.ChainOptions{Identity: id, Keys: keys, Suite: s, Epoch: 1})
 			streams[c.StreamID()] = true
 			for range each {
-				env, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, []byte("same"))
+				env, err := c.Seal(t.Context(), nil, 0, 0, 0, seal.CodecNone, []byte("same"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -385,7 +386,7 @@ func TestChainsShareKeys(t *testing.T) {
 				content := bytes.Repeat([]byte(v.Suite.String()), 100)
 				var prev [32]byte
 				for range 20 {
-					env, err := c.Seal(t.Context(), 0, 0, 0, seal.CodecNone, content)
+					env, err := c.Seal(t.Context(), nil, 0, 0, 0, seal.CodecNone, content)
 					if err != nil {
 						t.Error(err)
 						return

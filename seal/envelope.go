@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -168,10 +169,10 @@ type sealing struct {
 	sign    func(message []byte) ([]byte, error)
 }
 
-// seal returns the envelope of h and content, and its digest. It sets h's
-// PayloadLen; all else of h is the caller's. The one long allocation is the
-// envelope itself; the content is encrypted where it comes to lie.
-func (s *sealing) seal(h *Header, content []byte) (env []byte, digest [32]byte, err error) {
+// seal returns the envelope of h and content, in buf if there is room, and its
+// digest. It sets h's PayloadLen; all else of h is the caller's. The content is
+// encrypted where it comes to lie.
+func (s *sealing) seal(buf []byte, h *Header, content []byte) (env []byte, digest [32]byte, err error) {
 	frame := padme(4 + len(content))
 	h.PayloadLen = uint32(frame + tagSize)
 	headerLen := fixedHeader + len(h.Context)
@@ -181,7 +182,7 @@ func (s *sealing) seal(h *Header, content []byte) (env []byte, digest [32]byte, 
 	if total > MaxEnvelope {
 		return nil, digest, fmt.Errorf("content of %d bytes does not fit an envelope", len(content))
 	}
-	env = h.append(make([]byte, 0, total))
+	env = h.append(slices.Grow(buf[:0], total))
 	header := env[:headerLen:headerLen]
 
 	k := h.Suite.derive(s.dek, header)
@@ -190,7 +191,8 @@ func (s *sealing) seal(h *Header, content []byte) (env []byte, digest [32]byte, 
 	env = append(env, s.section...)
 	env = env[:end]
 	binary.BigEndian.PutUint32(env[payload:], uint32(len(content)))
-	copy(env[payload+4:], content)
+	n := copy(env[payload+4:], content)
+	clear(env[payload+4+n : payload+frame])
 	aead, err := s.aead(k.key)
 	if err != nil {
 		return nil, digest, err

@@ -40,7 +40,7 @@ func Reseal(id *Identity, h Header, dek []byte, rs []Recipient, content []byte) 
 		aead:    h.Suite.aead,
 		sign:    func(m []byte) ([]byte, error) { return id.sign(h.Suite, m) },
 	}
-	return s.seal(&h, content)
+	return s.seal(nil, &h, content)
 }
 
 // Marshal returns e's encoding, made of its fields alone.

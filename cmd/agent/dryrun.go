@@ -130,7 +130,7 @@ type sampler struct {
 	records [][]byte
 }
 
-func (s *sampler) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
+func (s *sampler) Seal(ctx context.Context, buf []byte, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
 	if len(s.records) < s.most {
 		list, err := seal.Decompress(codec, content)
 		if err != nil {
@@ -148,5 +148,5 @@ func (s *sampler) Seal(ctx context.Context, kind uint8, first, last int64, codec
 			}
 		}
 	}
-	return s.Sealer.Seal(ctx, kind, first, last, codec, content)
+	return s.Sealer.Seal(ctx, buf, kind, first, last, codec, content)
 }

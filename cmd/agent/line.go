@@ -196,20 +196,20 @@ type chain struct {
 }
 
 // Seal is for the pipeline.
-func (c *chain) Seal(ctx context.Context, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
+func (c *chain) Seal(ctx context.Context, buf []byte, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
 	for {
 		c.turned.now()
-		env, err := c.try(ctx, seal.Flags(kind), first, last, codec, content)
+		env, err := c.try(ctx, buf, seal.Flags(kind), first, last, codec, content)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return env, err
 		}
 	}
 }
 
-func (c *chain) try(ctx context.Context, kind seal.Flags, first, last int64, codec uint8, content []byte) ([]byte, error) {
+func (c *chain) try(ctx context.Context, buf []byte, kind seal.Flags, first, last int64, codec uint8, content []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
-	return c.Chain.Seal(ctx, kind, first, last, codec, content)
+	return c.Chain.Seal(ctx, buf, kind, first, last, codec, content)
 }
 
 // openLine builds a stream's line on the state that its spool holds, and on the

@@ -45,7 +45,7 @@ func sealer(t testing.TB, suite seal.Suite) (*seal.Identity, func(content []byte
 	}
 	return id, func(content []byte) []byte {
 		t.Helper()
-		env, err := chain.Seal(t.Context(), 0, 1e9, 1e9, 0, content)
+		env, err := chain.Seal(t.Context(), nil, 0, 1e9, 1e9, 0, content)
 		if err != nil {
 			t.Fatal(err)
 		}

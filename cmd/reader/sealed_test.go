@@ -183,7 +183,7 @@ func (m *maker) batch() *record.Batch {
 
 func (m *maker) seal(kind seal.Flags, b *record.Batch) []byte {
 	first, last := b.Times()
-	env, err := m.c.Seal(m.ctx, kind, first, last, seal.CodecZstd, m.zstd.EncodeAll(b.Encoded(), nil))
+	env, err := m.c.Seal(m.ctx, nil, kind, first, last, seal.CodecZstd, m.zstd.EncodeAll(b.Encoded(), nil))
 	m.check(err)
 	return env
 }
