@@ -34,7 +34,7 @@ func TestOwnFilesAreThoseOfASpool(t *testing.T) {
 		if err := s.Append(t.Context(), make([]byte, 100), nil, snapshot); err != nil {
 			t.Fatal(err)
 		}
-		_, upto, err := s.Next(t.Context(), 1<<20)
+		_, upto, err := s.Next(t.Context(), nil, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

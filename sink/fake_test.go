@@ -13,8 +13,9 @@ import (
 	"sealtail/sink"
 )
 
-// queue is a sink.Queue of envelopes named by number. It fails the test when
-// it is trimmed backwards or beyond what it handed out.
+// queue is a sink.Queue of envelopes named by number, handed out in the memory
+// that it is given. It fails the test when it is trimmed backwards or beyond
+// what it handed out.
 type queue struct {
 	t    *testing.T
 	park func(env []byte, why string) (string, error) // default: remembers
@@ -37,7 +38,7 @@ func newQueue(t *testing.T, n int) *queue {
 	return q
 }
 
-func (q *queue) Next(ctx context.Context, most int) ([][]byte, uint64, error) {
+func (q *queue) Next(ctx context.Context, buf []byte, most int) ([][]byte, uint64, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.next == len(q.envs) {
@@ -54,7 +55,13 @@ func (q *queue) Next(ctx context.Context, most int) ([][]byte, uint64, error) {
 		size += len(q.envs[q.next])
 		q.next++
 	}
-	return q.envs[from:q.next], uint64(q.next), nil
+	run := append(buf[:0], bytes.Join(q.envs[from:q.next], nil)...)
+	envs := make([][]byte, 0, q.next-from)
+	for _, env := range q.envs[from:q.next] {
+		envs = append(envs, run[:len(env)])
+		run = run[len(env):]
+	}
+	return envs, uint64(q.next), nil
 }
 
 func (q *queue) Trim(upto uint64) {

@@ -30,10 +30,12 @@ import (
 // several goroutines, Next from one at a time.
 type Queue interface {
 	// Next waits for at least one envelope not handed out yet and returns as
-	// many as fit max bytes; one that is longer comes alone. upto names the
-	// last of them for Trim. [io.EOF] says that nothing more will come; any
-	// other error is final.
-	Next(ctx context.Context, max int) (envs [][]byte, upto uint64, err error)
+	// many as fit max bytes; one that is longer comes alone. They lie one
+	// behind the other in buf, or in a longer array where buf has no room, and
+	// are the caller's with all of it: envs[0][:0] is the next call's buf, once
+	// they are done with. upto names the last of them for Trim. [io.EOF] says
+	// that nothing more will come; any other error is final.
+	Next(ctx context.Context, buf []byte, max int) (envs [][]byte, upto uint64, err error)
 	// Trim says that everything up to and including upto is acknowledged.
 	Trim(upto uint64)
 	// Park keeps an envelope that can never be accepted, durably, and returns
@@ -104,6 +106,8 @@ type Sink struct {
 	o Options
 	q Queue
 	s Store
+
+	spare sync.Pool // of *[]byte: what held the envelopes of a request that ended
 
 	mu      sync.Mutex // guards what follows; held while the queue is trimmed, so that trims keep their order
 	window  []*request // handed out by the queue and not trimmed, oldest first
@@ -193,6 +197,8 @@ func (k *Sink) Run(ctx context.Context) error {
 		requests.Go(func() {
 			err := k.ship(ctx, envs)
 			k.end(r, err == nil)
+			held := envs[0][:0]
+			k.spare.Put(&held)
 			if err != nil && ctx.Err() == nil {
 				stop(final{err})
 			}
@@ -212,7 +218,15 @@ func (k *Sink) Run(ctx context.Context) error {
 func (k *Sink) next(ctx context.Context) (envs [][]byte, upto uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
-	return k.q.Next(ctx, k.o.MaxRequest)
+	buf, ok := k.spare.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	envs, upto, err = k.q.Next(ctx, *buf, k.o.MaxRequest)
+	if err != nil {
+		k.spare.Put(buf)
+	}
+	return envs, upto, err
 }
 
 // final marks the error that ended Run from the inside.

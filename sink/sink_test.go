@@ -235,7 +235,7 @@ type broken struct {
 	err error
 }
 
-func (b broken) Next(context.Context, int) ([][]byte, uint64, error) { return nil, 0, b.err }
+func (b broken) Next(context.Context, []byte, int) ([][]byte, uint64, error) { return nil, 0, b.err }
 
 // TestEndsWithContext ends ctx in each state in which Run can wait.
 func TestEndsWithContext(t *testing.T) {

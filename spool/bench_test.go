@@ -47,7 +47,7 @@ func BenchmarkAppend(b *testing.B) {
 					}
 					b.StopTimer()
 					for {
-						_, upto, err := s.Next(once, 1<<20)
+						_, upto, err := s.Next(once, nil, 1<<20)
 						if errors.Is(err, context.Canceled) {
 							break
 						}
@@ -82,11 +82,11 @@ func BenchmarkNext(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _, err := s.Next(context.Background(), 1)
+				_, _, err := s.Next(context.Background(), nil, 1)
 				if err == io.EOF {
 					s.Close()
 					s = reopen()
-					_, _, err = s.Next(context.Background(), 1)
+					_, _, err = s.Next(context.Background(), nil, 1)
 				}
 				if err != nil {
 					b.Fatal(err)

@@ -130,7 +130,7 @@ func TestMaxBytesInOneSegment(t *testing.T) {
 		if st := r.Stats(); st.Segments != 1 || st.Bytes > 20<<10 || st.Rolls != 2 {
 			t.Errorf("%+v", st)
 		}
-		envs, _, err := r.Next(once, 1)
+		envs, _, err := r.Next(once, nil, 1)
 		if err != nil || string(envs[0]) != string(e.env) {
 			t.Errorf("the entry that waited: %v", err)
 		}
@@ -224,7 +224,7 @@ func TestNoDescriptor(t *testing.T) {
 		must(t, r.append(newEntry(5000, 10)))
 		failNth(fsys, 1, 3, syscall.EMFILE, crashfs.Open)
 		start := time.Now()
-		envs, _, err := r.Next(context.Background(), 1)
+		envs, _, err := r.Next(context.Background(), nil, 1)
 		if len(envs) != 1 || err != nil || time.Since(start) != 3*time.Second {
 			t.Errorf("%d envelopes, %v, after %v", len(envs), err, time.Since(start))
 		}
@@ -237,7 +237,7 @@ func TestNextWaits(t *testing.T) {
 		r := started(t, spool.Options{FS: crashfs.New()})
 		next := func() chan error {
 			return later(func() error {
-				_, _, err := r.Next(context.Background(), 1)
+				_, _, err := r.Next(context.Background(), nil, 1)
 				return err
 			})
 		}
@@ -264,7 +264,7 @@ func TestNextWaits(t *testing.T) {
 		r.Trim(2)
 		must(t, r.Close())
 		must(t, r.Close())
-		if _, _, err := r.Next(context.Background(), 1); !errors.Is(err, spool.ErrClosed) {
+		if _, _, err := r.Next(context.Background(), nil, 1); !errors.Is(err, spool.ErrClosed) {
 			t.Errorf("Next after Close: %v, want ErrClosed", err)
 		}
 	})
@@ -302,7 +302,7 @@ func TestCloseWakes(t *testing.T) {
 		must(t, r.append(newEntry(1000, 10)))
 		_, err := r.take(1)
 		must(t, err)
-		next := later(func() error { _, _, err := r.Next(context.Background(), 1); return err })
+		next := later(func() error { _, _, err := r.Next(context.Background(), nil, 1); return err })
 		add := r.later(newEntry(1000, 10))
 		waits(t, add, "Append")
 		waits(t, next, "Next")
@@ -337,7 +337,7 @@ func TestContextEnds(t *testing.T) {
 		if _, err := r.take(1); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := r.Next(once, 1); !errors.Is(err, context.Canceled) {
+		if _, _, err := r.Next(once, nil, 1); !errors.Is(err, context.Canceled) {
 			t.Errorf("Next: %v", err)
 		}
 	})
@@ -369,7 +369,7 @@ func TestHint(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		r.Next(ctx, 1) // idle
+		r.Next(ctx, nil, 1) // idle
 		must(t, r.append(newEntry(10, 10)))
 		_, err := r.take(1)
 		must(t, err)

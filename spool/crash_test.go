@@ -151,7 +151,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 func handOut(r *rig) error {
 	var served [][]byte
 	for {
-		envs, _, err := r.Next(once, 1<<20)
+		envs, _, err := r.Next(once, nil, 1<<20)
 		if errors.Is(err, context.Canceled) {
 			break
 		}

@@ -62,7 +62,7 @@ func served(t *testing.T, s *spool.Spool) (names string) {
 	t.Helper()
 	var list []string
 	for {
-		envs, _, err := s.Next(once, 1)
+		envs, _, err := s.Next(once, nil, 1)
 		if errors.Is(err, context.Canceled) {
 			return strings.Join(list, " ")
 		}
@@ -543,7 +543,7 @@ func TestLateDamage(t *testing.T) {
 		frames, err := spool.Frames(fsys, dir, 1)
 		must(t, err)
 		flip(t, fsys, 1, frames[2].Off+part)
-		_, _, err = s.Next(once, 1<<20)
+		_, _, err = s.Next(once, nil, 1<<20)
 		if err == nil || errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v", err)
 		}

@@ -43,8 +43,11 @@ type mark struct {
 // many as fit in max bytes, at least one, only durable ones. It waits for the
 // first. upto is the ordinal of the last, for [Spool.Trim]; envelopes count from
 // 1 at each Open. After [Spool.CloseInput], once all are handed out, Next returns
-// io.EOF. The caller owns the slices.
-func (s *Spool) Next(ctx context.Context, max int) (envs [][]byte, upto uint64, err error) {
+// io.EOF.
+//
+// The envelopes lie one behind the other in buf, or in a longer array where buf
+// has no room; the caller owns either, and envs[0][:0] is all of it.
+func (s *Spool) Next(ctx context.Context, buf []byte, max int) (envs [][]byte, upto uint64, err error) {
 	if err := s.draining.lock(ctx); err != nil {
 		return nil, 0, err
 	}
@@ -53,7 +56,7 @@ func (s *Spool) Next(ctx context.Context, max int) (envs [][]byte, upto uint64, 
 		s.mu.Lock()
 		wait := s.data.wait()
 		s.mu.Unlock()
-		envs, upto, short, err := s.take(max)
+		envs, upto, short, err := s.take(buf, max)
 		if err != nil || len(envs) > 0 {
 			return envs, upto, err
 		}
@@ -75,19 +78,20 @@ func (s *Spool) Next(ctx context.Context, max int) (envs [][]byte, upto uint64, 
 }
 
 // take reads on from the cursor. With short it found too few descriptors.
-func (s *Spool) take(max int) (envs [][]byte, upto uint64, short bool, err error) {
+func (s *Spool) take(buf []byte, max int) (envs [][]byte, upto uint64, short bool, err error) {
 	s.mu.Lock()
 	if err := s.err; err != nil {
 		s.mu.Unlock()
 		return nil, 0, false, err
 	}
 	s.cur.reading = true
+	left := s.stats.PendingBytes - s.marked
 	s.mu.Unlock()
 	var (
 		marks []mark
-		total int
 		next  time.Time // of the first envelope that was left
 	)
+	buf = slices.Grow(buf[:0], int(min(left, int64(max))))
 	for {
 		end, more := s.advance()
 		if !more {
@@ -108,16 +112,18 @@ func (s *Spool) take(max int) (envs [][]byte, upto uint64, short bool, err error
 			break
 		}
 		if f.env > 0 {
-			if len(envs) > 0 && total+f.env > max {
+			from := len(buf)
+			if from == 0 {
+				buf = slices.Grow(buf, f.env)
+			} else if from+f.env > min(max, cap(buf)) {
 				next = time.Unix(0, f.time)
 				break
 			}
-			var env []byte
-			if env, err = s.envelope(&f); err != nil {
+			buf = buf[:from+f.env]
+			if err = s.envelope(&f, buf[from:]); err != nil {
 				break
 			}
-			envs = append(envs, env)
-			total += f.env
+			envs = append(envs, buf[from:])
 			marks = append(marks, mark{place{s.cur.seg, f.end}, int64(f.env), time.Unix(0, f.time)})
 		}
 		s.cur.off = f.end
@@ -132,6 +138,7 @@ func (s *Spool) take(max int) (envs [][]byte, upto uint64, short bool, err error
 		return nil, 0, false, err
 	}
 	s.marks = append(s.marks, marks...)
+	s.marked += int64(len(buf))
 	switch {
 	case !next.IsZero():
 		s.unserved = next
@@ -191,16 +198,15 @@ func (s *Spool) head(end int64) (frame, error) {
 	return f, nil
 }
 
-// envelope reads the envelope of the frame at the cursor.
-func (s *Spool) envelope(f *frame) ([]byte, error) {
-	env := make([]byte, f.env)
+// envelope reads the envelope of the frame at the cursor into env.
+func (s *Spool) envelope(f *frame, env []byte) error {
 	if err := readSome(s.cur.f, env, f.off+frameLen); err != nil {
-		return nil, err
+		return err
 	}
 	if !s.cur.seg.verifyEnv(f, env) {
-		return nil, errLate(s.cur.seg, f.off)
+		return errLate(s.cur.seg, f.off)
 	}
-	return env, nil
+	return nil
 }
 
 // errLate is the error for a frame that was whole when it was opened or
@@ -220,6 +226,7 @@ func (s *Spool) Trim(upto uint64) {
 		s.shipped = s.marks[n].end
 		s.stats.Pending--
 		s.stats.PendingBytes -= s.marks[n].bytes
+		s.marked -= s.marks[n].bytes
 		s.stats.Trimmed++
 		s.trimmed++
 		n++

@@ -147,7 +147,7 @@ func testFinal(t *testing.T, kind string, errnos ...syscall.Errno) {
 						for call, err := range map[string]error{
 							"Recover": r.Recover(once),
 							"Append":  r.Append(once, []byte("x"), nil, func() []byte { return nil }),
-							"Next":    func() error { _, _, err := r.Next(once, 1); return err }(),
+							"Next":    func() error { _, _, err := r.Next(once, nil, 1); return err }(),
 							"Park":    func() error { _, err := r.Park([]byte("x"), ""); return err }(),
 							"Close":   r.Close(),
 						} {

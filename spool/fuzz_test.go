@@ -158,7 +158,7 @@ func FuzzOpen(f *testing.F) {
 		if before == nil {
 			before = threeSegments(t)
 			s, _ := openDiary(t, before)
-			envs, _, err := s.Next(once, 1<<20)
+			envs, _, err := s.Next(once, nil, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func FuzzOpen(f *testing.F) {
 		put_ := []byte("one more")
 		must(t, s.Append(once, put_, []byte("z"), func() []byte { return []byte("z") }))
 		for {
-			envs, upto, err := s.Next(once, 1)
+			envs, upto, err := s.Next(once, nil, 1)
 			if errors.Is(err, context.Canceled) {
 				t.Fatal("the newest entry did not come")
 			}

@@ -112,6 +112,7 @@ type rig struct {
 	base  int // envelopes that had been shipped, as the spool knows, when it opened
 	taken int // handed out since
 	upto  uint64
+	buf   []byte // what the newest envelopes lie in
 }
 
 // open opens the spool on fsys and holds the state against the model: all that
@@ -171,13 +172,14 @@ func (r *rig) append(e entry) error {
 
 // take takes up to max bytes and holds them against the model.
 func (r *rig) take(max int) (int, error) {
-	envs, upto, err := r.Next(once, max)
+	envs, upto, err := r.Next(once, r.buf, max)
 	if err != nil {
 		return 0, err
 	}
 	if len(envs) == 0 {
 		return 0, errors.New("Next returned nothing")
 	}
+	r.buf = envs[0][:0]
 	want := r.envs(r.committed)[r.base+r.taken:]
 	size := 0
 	for i, env := range envs {

@@ -126,7 +126,7 @@ func TestReadWhileWritten(t *testing.T) {
 	})
 	wg.Go(func() {
 		for {
-			_, upto, err := s.Next(t.Context(), 20000)
+			_, upto, err := s.Next(t.Context(), nil, 20000)
 			if err == io.EOF {
 				return
 			}
@@ -184,8 +184,9 @@ func TestDrainers(t *testing.T) {
 	)
 	for range 3 {
 		wg.Go(func() {
+			var buf []byte
 			for {
-				envs, upto, err := s.Next(ctx, 3000)
+				envs, upto, err := s.Next(ctx, buf, 3000)
 				if err == io.EOF {
 					return
 				}
@@ -193,6 +194,7 @@ func TestDrainers(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				buf = envs[0][:0]
 				mu.Lock()
 				for i, env := range envs {
 					got = append(got, int(binary.BigEndian.Uint32(env)))

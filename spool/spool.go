@@ -124,6 +124,7 @@ type Spool struct {
 	overhead   int64 // what a segment costs before its first entry, as the active one shows
 	cur        cursor
 	marks      []mark // handed out, not trimmed
+	marked     int64  // bytes of these
 	trimmed    uint64 // ordinal of the last trimmed envelope
 	shipped    place  // of the last trimmed envelope's end
 	hintDue    bool   // shipped is not in the hint file

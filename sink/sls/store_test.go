@@ -677,7 +677,7 @@ type queue struct {
 	next   int
 }
 
-func (q *queue) Next(_ context.Context, most int) ([][]byte, uint64, error) {
+func (q *queue) Next(_ context.Context, _ []byte, most int) ([][]byte, uint64, error) {
 	if q.next == len(q.envs) {
 		return nil, 0, io.EOF
 	}
