@@ -151,7 +151,7 @@ func told(t *testing.T, dir string, id *seal.Identity, ring *keyring.Keyring) (n
 	}
 	sp.CloseInput()
 	for {
-		envs, upto, err := sp.Next(t.Context(), 1<<20)
+		envs, upto, err := sp.Next(t.Context(), nil, 1<<20)
 		if errors.Is(err, io.EOF) {
 			return names, pauses
 		}

@@ -1,19 +1,17 @@
 package sls
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// A body is a LogGroup as it is sent.
-type body struct {
-	raw, packed []byte // reused
-}
-
-// bodies keeps the memory of bodies between requests.
+// bodies makes LogGroups as they are sent, in memory that other requests had.
 type bodies struct {
-	pool    sync.Pool
+	pool sync.Pool // of *bytes.Buffer
+
+	mu      sync.Mutex // held while a body is compressed
 	encoder *zstd.Encoder
 }
 
@@ -30,17 +28,37 @@ func newBodies() *bodies {
 	return &bodies{encoder: enc}
 }
 
-func (p *bodies) get() *body {
-	if b, ok := p.pool.Get().(*body); ok {
-		return b
+// plain returns the LogGroup, of size bytes.
+func (p *bodies) plain(g *logGroup, size int) *bytes.Buffer {
+	b := p.room(size)
+	g.write(b)
+	return b
+}
+
+// packed returns the LogGroup, of size bytes, in zstd. Only that is ever whole
+// in memory.
+func (p *bodies) packed(g *logGroup, size int) *bytes.Buffer {
+	b := p.room(size/4*3 + 16<<10) // base64 does not come out longer
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.encoder.ResetContentSize(b, int64(size))
+	g.write(p.encoder)
+	if err := p.encoder.Close(); err != nil {
+		panic("sls: " + err.Error()) // memory takes all, and the size is known
 	}
-	return &body{}
+	return b
 }
 
-func (p *bodies) put(b *body) { p.pool.Put(b) }
-
-// pack compresses b.raw.
-func (p *bodies) pack(b *body) []byte {
-	b.packed = p.encoder.EncodeAll(b.raw, b.packed[:0])
-	return b.packed
+// room returns an empty buffer for size bytes.
+func (p *bodies) room(size int) *bytes.Buffer {
+	b, ok := p.pool.Get().(*bytes.Buffer)
+	if !ok {
+		b = new(bytes.Buffer)
+	}
+	b.Reset()
+	b.Grow(size)
+	return b
 }
+
+// done takes back a buffer that nobody reads any more.
+func (p *bodies) done(b *bytes.Buffer) { p.pool.Put(b) }

@@ -1,6 +1,9 @@
 package sls
 
-import "net/http"
+import (
+	"bytes"
+	"net/http"
+)
 
 // SetTransport replaces the network.
 func (c *Client) SetTransport(rt http.RoundTripper) { c.base = rt }
@@ -16,7 +19,12 @@ func EncodeGroup(cs []Carrier, sealed [][]byte, why string, now uint32, topic, s
 		items = append(items, it)
 		sizes = append(sizes, it.size(now))
 	}
-	return appendGroup(nil, items, now, topic, source), sizes
+	g := logGroup{items, now, topic, source}
+	var w bytes.Buffer
+	if g.write(&w); w.Len() != g.size() {
+		panic("a LogGroup is not as long as it says")
+	}
+	return w.Bytes(), sizes
 }
 
 // DecodeList decodes a LogGroupList.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"io"
 	"math/bits"
 	"strconv"
 )
@@ -62,13 +63,30 @@ func field(n int) int { return 1 + uvarintLen(uint64(n)) + n }
 
 func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
-// appendGroup appends the LogGroup of items to b.
-func appendGroup(b []byte, items []item, now uint32, topic, source string) []byte {
-	for i := range items {
-		it := &items[i]
-		b = appendHead(b, tagLogs, it.size(now))
+// A logGroup is what goes in one request.
+type logGroup struct {
+	items         []item
+	now           uint32 // ship time, unix s
+	topic, source string
+}
+
+// size returns the length of the encoding.
+func (g *logGroup) size() int {
+	n := field(len(g.topic)) + field(len(g.source))
+	for i := range g.items {
+		n += field(g.items[i].size(g.now))
+	}
+	return n
+}
+
+// write writes the encoding to w, which takes all.
+func (g *logGroup) write(w io.Writer) {
+	var b []byte
+	for i := range g.items {
+		it := &g.items[i]
+		b = appendHead(b[:0], tagLogs, it.size(g.now))
 		b = append(b, tagTime)
-		b = binary.AppendUvarint(b, uint64(now))
+		b = binary.AppendUvarint(b, uint64(g.now))
 		it.fields(func(key, value string) {
 			b = appendHead(b, tagContent, content(len(key), len(value)))
 			b = appendString(b, tagKey, key)
@@ -78,10 +96,16 @@ func appendGroup(b []byte, items []item, now uint32, topic, source string) []byt
 		b = appendHead(b, tagContent, content(len(keyEnvelope), n))
 		b = appendString(b, tagKey, keyEnvelope)
 		b = appendHead(b, tagValue, n)
-		b = base64.StdEncoding.AppendEncode(b, it.sealed)
+		w.Write(b)
+		for rest := it.sealed; len(rest) > 0; {
+			n := min(len(rest), 12<<10) // divides by 3: what is joined needs no padding within
+			b = base64.StdEncoding.AppendEncode(b[:0], rest[:n])
+			w.Write(b)
+			rest = rest[n:]
+		}
 	}
-	b = appendString(b, tagTopic, topic)
-	return appendString(b, tagSource, source)
+	b = appendString(b[:0], tagTopic, g.topic)
+	w.Write(appendString(b, tagSource, g.source))
 }
 
 func appendHead(b []byte, tag byte, n int) []byte {

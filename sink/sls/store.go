@@ -1,6 +1,7 @@
 package sls
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -199,27 +200,30 @@ func (s *Store) now() uint32 { return uint32(time.Now().Add(s.skew).Unix()) }
 
 // post sends items in one request, once, and returns their size.
 func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sending, error) {
-	b := s.bodies.get()
-	defer s.bodies.put(b)
 	s.mu.Lock()
-	now := s.now()
+	g := logGroup{items, s.now(), s.o.Topic, s.o.Source}
 	sent := sending{at: s.tick(), taken: s.newest}
 	s.mu.Unlock()
-	b.raw = appendGroup(b.raw[:0], items, now, s.o.Topic, s.o.Source)
+	size := g.size()
 	r := request{
 		op: "put", method: "POST", uri: s.c.logstore("/shards/lb"),
 		header: map[string]string{"Content-Type": "application/x-protobuf"},
-		body:   b.raw, raw: len(b.raw), empty: true, noCMK: s.o.Encryption.CMK == "",
+		raw:    size, empty: true, noCMK: s.o.Encryption.CMK == "",
 	}
-	if !plain {
+	var body *bytes.Buffer
+	if plain {
+		body = s.bodies.plain(&g, size)
+	} else {
 		r.header["x-log-compresstype"] = "zstd"
-		r.body = s.bodies.pack(b)
+		body = s.bodies.packed(&g, size)
 	}
+	r.body = body.Bytes()
 	a, err := s.c.do(ctx, r)
 	if err == nil {
 		sent.skew = a.skew
+		s.bodies.done(body) // else the connection may still be sending it
 	}
-	return len(b.raw), sent, err
+	return size, sent, err
 }
 
 // took notes that the service has taken items. refusedAs is the code by which
