@@ -107,15 +107,16 @@ func (c *Client) Skew() time.Duration { return time.Duration(c.skew.Load()) }
 
 // A request is one request without its signature.
 type request struct {
-	op     string // what it does, for errors
-	method string
-	uri    string
-	header map[string]string // without x-log-bodyrawsize
-	body   []byte
-	raw    int   // size of body before compression
-	limit  int64 // of the answer's body; default 1 MiB
-	empty  bool  // the answer has no body
-	noCMK  bool  // the Logstore has none of its own
+	op      string // what it does, for errors
+	method  string
+	uri     string
+	header  map[string]string // without x-log-bodyrawsize
+	body    []byte
+	raw     int           // size of body before compression
+	readers *atomic.Int32 // of body, counted if set: a connection may go on sending what was refused
+	limit   int64         // of the answer's body; default 1 MiB
+	empty   bool          // the answer has no body
+	noCMK   bool          // the Logstore has none of its own
 }
 
 // An answer is an answer of status 200.
@@ -165,7 +166,7 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 	if r.limit == 0 {
 		r.limit = 1 << 20
 	}
-	t := &trip{ctx: ctx, client: c, limit: r.limit}
+	t := &trip{ctx: ctx, client: c, limit: r.limit, readers: r.readers}
 	p, err := t.project(id, secret, token)
 	if err != nil {
 		return nil, &Error{Class: Config, Op: r.op, err: err}
@@ -200,10 +201,11 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 // A trip is the transport of one request: it gives the SDK, which knows no
 // context, the caller's one.
 type trip struct {
-	ctx    context.Context
-	client *Client
-	limit  int64
-	ready  bool // the SDK has made its LogProject
+	ctx     context.Context
+	client  *Client
+	limit   int64
+	readers *atomic.Int32
+	ready   bool // the SDK has made its LogProject
 
 	status int // of the answer; 0 = there was none
 	header http.Header
@@ -241,13 +243,38 @@ func (t *trip) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != t.client.scheme {
 		return nil, fmt.Errorf("refusing to send over %s", r.URL.Scheme)
 	}
-	resp, err := t.client.base.RoundTrip(r.WithContext(t.ctx))
+	r = r.WithContext(t.ctx)
+	if t.readers != nil {
+		again := r.GetBody
+		r.Body = t.reader(r.Body)
+		r.GetBody = func() (io.ReadCloser, error) {
+			body, err := again()
+			return t.reader(body), err
+		}
+	}
+	resp, err := t.client.base.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
 	t.status, t.header = resp.StatusCode, resp.Header
 	resp.Body = &bounded{resp.Body, t.limit}
 	return resp, nil
+}
+
+// A reader is a body that somebody reads until it is closed.
+type reader struct {
+	io.ReadCloser
+	close func()
+}
+
+func (t *trip) reader(body io.ReadCloser) io.ReadCloser {
+	t.readers.Add(1)
+	return reader{body, sync.OnceFunc(func() { t.readers.Add(-1) })}
+}
+
+func (r reader) Close() error {
+	defer r.close()
+	return r.ReadCloser.Close()
 }
 
 var errAnswerTooLong = errors.New("the answer is too long")

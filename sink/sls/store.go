@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -208,7 +209,7 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sendin
 	r := request{
 		op: "put", method: "POST", uri: s.c.logstore("/shards/lb"),
 		header: map[string]string{"Content-Type": "application/x-protobuf"},
-		raw:    size, empty: true, noCMK: s.o.Encryption.CMK == "",
+		raw:    size, readers: new(atomic.Int32), empty: true, noCMK: s.o.Encryption.CMK == "",
 	}
 	var body *bytes.Buffer
 	if plain {
@@ -221,7 +222,9 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sendin
 	a, err := s.c.do(ctx, r)
 	if err == nil {
 		sent.skew = a.skew
-		s.bodies.done(body) // else the connection may still be sending it
+	}
+	if r.readers.Load() == 0 {
+		s.bodies.done(body)
 	}
 	return size, sent, err
 }
