@@ -179,10 +179,11 @@ sink = "audit"
 	if files != len(next) {
 		t.Errorf("%d files were written, lines of %d opened", files, len(next))
 	}
-	for f := range c.report.All {
-		if f.Kind.ExitCode() != reader.ExitSound {
-			t.Error(f)
+	if code := c.report.ExitCode(false); code != reader.ExitSound {
+		for f := range c.report.All {
+			t.Log(f)
 		}
+		t.Errorf("what was pulled ends verify with %d", code)
 	}
 	if out := c.run("sealtail-reader", "verify", "--signers", c.path("signers"), c.path("pulled.se1")); strings.Count(out, "anchored") != 2 {
 		t.Errorf("verify says %q, want two anchored streams", out)
