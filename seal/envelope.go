@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
-	"slices"
 )
 
 const (
@@ -182,7 +181,10 @@ func (s *sealing) seal(buf []byte, h *Header, content []byte) (env []byte, diges
 	if total > MaxEnvelope {
 		return nil, digest, fmt.Errorf("content of %d bytes does not fit an envelope", len(content))
 	}
-	env = h.append(slices.Grow(buf[:0], total))
+	if cap(buf) < total {
+		buf = make([]byte, total)
+	}
+	env = h.append(buf[:0])
 	header := env[:headerLen:headerLen]
 
 	k := h.Suite.derive(s.dek, header)
