@@ -19,6 +19,7 @@ const (
 	TagOffset   = "__offset__" // of the run's first byte; of a record that does not begin behind the one before
 	TagEnd      = "__end__"    // one past the run's last byte
 	FieldPart   = "__part__"
+	FieldSource = "_source_" // as Log Service's own agents name it
 	FieldEvent  = "__event__"
 	FieldRecord = "content"
 )
@@ -148,7 +149,10 @@ func (b *Batch) Add(c *Chunk) {
 		m.saw(b.appendEvent(e))
 	}
 	if len(c.Records) > 0 {
-		m.raw = c.End - c.Offset
+		m.raw = c.Raw
+		if m.raw == 0 {
+			m.raw = c.End - c.Offset
+		}
 		m.saw(b.appendRecords(c))
 	}
 	m.records = len(c.Events) + len(c.Records)
@@ -206,7 +210,8 @@ func (b *Batch) appendRecords(c *Chunk) (first, last int64) {
 		tags = appendTag(tags, t.Key, t.Value)
 	}
 
-	var extra []byte // scratch
+	var room [128]byte
+	extra := room[:0]
 	size, next := 0, c.Offset
 	timeLen := varintLen(uint64(c.Time / 1e9))
 	first, last = math.MaxInt64, 0
@@ -255,7 +260,8 @@ func (b *Batch) appendRecords(c *Chunk) (first, last int64) {
 
 // appendLog encodes a record with fields or a time of its own.
 func (r *Record) appendLog(buf []byte, t, next int64) []byte {
-	extra := r.appendExtra(nil, next)
+	var scratch [128]byte
+	extra := r.appendExtra(scratch[:0], next)
 	n := len(r.Content)
 	buf = append(buf, 0x0a)
 	buf = binary.AppendUvarint(buf, uint64(logLen(varintLen(uint64(t/1e9)), n)+len(extra)))
@@ -266,11 +272,15 @@ func (r *Record) appendLog(buf []byte, t, next int64) []byte {
 	return appendTimeNs(buf, t)
 }
 
-// appendExtra encodes where the record is, if it does not begin at next, and
-// which part it is.
+// appendExtra encodes where the record is, if it does not begin at next, its
+// source stream, and which part it is.
 func (r *Record) appendExtra(b []byte, next int64) []byte {
 	if r.Offset != next {
-		b = appendPair(b, 0x12, TagOffset, strconv.FormatInt(r.Offset, 10))
+		var digits [20]byte
+		b = appendPair(b, 0x12, TagOffset, strconv.AppendInt(digits[:0], r.Offset, 10))
+	}
+	if r.Source != "" {
+		b = appendPair(b, 0x12, FieldSource, r.Source)
 	}
 	if r.Part != nil {
 		b = appendPair(b, 0x12, FieldPart, r.Part.String())
@@ -288,7 +298,7 @@ func (r *Record) at(c *Chunk) int64 {
 
 // plain reports whether the record is a content and nothing else.
 func (r *Record) plain(next int64) bool {
-	return r.Offset == next && r.Part == nil && r.Time == 0
+	return r.Offset == next && r.Part == nil && r.Time == 0 && r.Source == ""
 }
 
 // String is the part as its field has it: 16 hex digits of the id, a dot, the

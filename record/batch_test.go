@@ -44,11 +44,16 @@ func chunks() map[string]*record.Chunk {
 	timed.Records[0].Time = at - 5e9
 	event := &record.Chunk{Events: []record.Event{{Name: "loss", Time: time.Unix(0, at),
 		Fields: []record.Tag{{"path", "/x"}, {"inode", "1"}, {"from", "0"}, {"to", "9"}, {"reason", "deleted unread"}}}}}
+	sources := lines(0, "out", "err", "out again")
+	for i, s := range []string{"stdout", "stderr", "stdout"} {
+		sources.Records[i].Source = s
+	}
+	sources.Records[2].Offset = 0
 	tagged := lines(0, "x")
 	tagged.Tags = []record.Tag{{"__pod_name__", "web-0"}}
 	return map[string]*record.Chunk{
 		"empty line": lines(0, ""), "lines": lines(5, "first line", "", "你好"), "gap": gap, "parts": parts,
-		"own time": timed, "event": event, "tags": tagged, "not UTF-8": lines(0, "\xff\xfe\x00"),
+		"own time": timed, "source streams": sources, "event": event, "tags": tagged, "not UTF-8": lines(0, "\xff\xfe\x00"),
 		"long": lines(0, strings.Repeat("x", 512<<10)),
 	}
 }

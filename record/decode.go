@@ -174,6 +174,9 @@ func (g *Group) Records() (records []Record, events []Event, err error) {
 				return nil, nil, fmt.Errorf("%w: %s is no number", ErrPayload, TagOffset)
 			}
 		}
+		if v, ok := l.Get(FieldSource); ok {
+			r.Source = string(v)
+		}
 		if v, ok := l.Get(FieldPart); ok {
 			p, err := ParsePart(string(v))
 			if err != nil {

@@ -33,6 +33,7 @@ type Chunk struct {
 	Inode   uint64
 	Offset  int64 // of the first byte of the run
 	End     int64 // one past its last byte, line end included
+	Raw     int64 // bytes of the file that the records take, where that is not End − Offset; else 0
 	Time    int64 // when it was read, unix ns: the time of records without one of their own
 	Records []Record
 	Tags    []Tag      // known of this file alone, such as a pod's name
@@ -49,12 +50,14 @@ func (c *Chunk) Release() {
 	}
 }
 
-// A Record is one log event: a line without its line end, or a part of one.
+// A Record is one log event: a line without its line end, several joined by
+// line feeds, or a part of one.
 type Record struct {
 	Content []byte
-	Offset  int64 // of the record's first byte in the file
-	Time    int64 // unix ns; 0 = the chunk's
-	Part    *Part // nil for a whole record
+	Offset  int64  // of the record's first byte in the file
+	Time    int64  // unix ns; 0 = the chunk's
+	Source  string // source stream: stdout, stderr; "" where a file has just one
+	Part    *Part  // nil for a whole record
 }
 
 // A Part says which piece of a cut record this is. Pieces of one id join in

@@ -14,7 +14,6 @@ type rereading struct {
 	pos  record.Position
 	fd   int // -1 = not found yet
 	path string
-	part cut
 }
 
 func (r *rereading) close() {
@@ -75,6 +74,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		return c, true
 	}
 	want := min(end-p.Offset, chunkBytes)
+	f := &file{pos: *p, fd: r.fd}
 	for {
 		b := t.pool.take(int(want))
 		n, err := pread(r.fd, b.mem[:want], p.Offset)
@@ -82,28 +82,26 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 			b.recycle(nil)
 			return nil, false
 		}
-		last := p.Offset+int64(n) == end || n < int(want)
-		recs, used, _ := t.cut.split(b.recs[:0], b.mem[:n], p.Offset, &r.part, chunkBytes, last)
-		if used == 0 && n > 0 {
+		f.end.final = p.Offset+int64(n) == end || n < int(want)
+		g := t.records(f, b, b.mem[:n], f.end.final)
+		if !g.moved && n > 0 && want < min(end-p.Offset, t.most) {
 			b.recycle(nil)
-			want = min(end-p.Offset, int64(t.cut.max)+1)
+			want = min(end-p.Offset, t.most)
 			continue
 		}
-		if used == 0 {
+		if !g.moved {
 			b.recycle(nil) // it became shorter meanwhile: seen at the next call
 			return nil, false
 		}
-		b.recs, b.parts = recs, true
-		b.chunk.Path, b.chunk.Inode = r.path, p.Ino
-		b.chunk.Offset, b.chunk.End = p.Offset, p.Offset+int64(used)
-		b.chunk.Time = t.wall.UnixNano()
-		b.chunk.Records = recs
-		p.From, p.Offset = p.Offset, p.Offset+int64(used)
-		p.Sources = r.part.sources()
+		c = t.fill(f, b, g.recs, p.Offset, g.end)
+		c.Path, c.Raw = r.path, g.raw
+		p.From, p.Offset = p.Offset, p.Offset+int64(g.used)
+		p.Encoding, p.Sources = f.pos.Encoding, g.sources
 		p.Forget = p.Offset == p.Until
-		b.chunk.Moved = []record.Position{*p}
-		t.n.Again += int64(used)
-		return &b.chunk, p.Forget
+		b.moved = append(b.moved[:0], *p)
+		c.Moved = b.moved
+		t.n.Again += int64(g.used)
+		return c, p.Forget
 	}
 }
 

@@ -17,7 +17,9 @@ type buffer struct {
 	mem   []byte
 	recs  []record.Record
 	moved []record.Position
-	parts bool // some record is a part
+	parts bool   // some record is a part
+	own   []byte // content that does not lie in mem as it is
+	room  []byte // for the next of it
 	home  *sync.Pool
 }
 
@@ -30,7 +32,7 @@ type pool struct {
 }
 
 func newPool(maxRecord int) *pool {
-	longest := max(maxRecord, chunkBytes) + printBytes + 1
+	longest := max(maxRecord, chunkBytes) + printBytes + 2
 	return &pool{sizes: [5]int{smallChunk, 16 << 10, 64 << 10, chunkBytes + printBytes, longest}}
 }
 
@@ -60,6 +62,22 @@ func (b *buffer) recycle(*record.Chunk) {
 		b.parts = false
 	}
 	b.chunk = record.Chunk{Recycle: b.chunk.Recycle}
-	b.recs, b.moved = b.recs[:0], b.moved[:0]
+	b.recs, b.moved, b.own = b.recs[:0], b.moved[:0], b.own[:0]
 	b.home.Put(b)
+}
+
+// copy returns a with sep and text behind it, in memory of the buffer's own. It
+// is in place if a was the last to be returned.
+func (b *buffer) copy(a, sep, text []byte) []byte {
+	n := len(a) + len(sep) + len(text)
+	k := len(b.own)
+	if last := k - len(a); len(a) > 0 && last >= 0 && &b.own[last:k][0] == &a[0] && cap(b.own)-last >= n {
+		b.own = append(append(b.own, sep...), text...)
+		return b.own[last : last+n : last+n]
+	}
+	if cap(b.own)-k < n {
+		b.own, k = make([]byte, 0, max(2*n, cap(b.mem))), 0 // what was returned keeps the old one
+	}
+	b.own = append(append(append(b.own, a...), sep...), text...)
+	return b.own[k : k+n : k+n]
 }

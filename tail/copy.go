@@ -162,7 +162,7 @@ func (t *Tailer) inherit(n, old *file) {
 		t.tell(own)
 	}
 	t.dropHead(n)
-	n.pos, n.part, n.told = old.pos, old.part, old.told
+	n.pos, n.told = old.pos, old.told
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
 	n.pos.Closed, n.pos.Deleted = 0, false
 	t.resize(n, 0) // as its own it was not there

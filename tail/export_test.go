@@ -58,13 +58,17 @@ func NewPart() *Part { return new(Part) }
 
 // Split cuts lines at most max bytes long, limit bytes of them.
 func (p *Part) Split(b []byte, at int64, max, limit int) (recs []record.Record, n int, full bool) {
-	return cutter{max: max, id: newID}.split(nil, b, at, &p.p, limit, false)
+	return cutter{max: max, id: newID}.split(nil, b, at, &p.p, limit, open)
 }
 
 // Split cuts lines at most max bytes long, limit bytes of them.
-func Split(b []byte, max, limit int, final bool) (recs []record.Record, n int, full bool) {
+func Split(b []byte, max, limit int, ended bool) (recs []record.Record, n int, full bool) {
 	var p cut
-	return cutter{max: max, id: newID}.split(nil, b, 0, &p, limit, final)
+	e := open
+	if ended {
+		e = final
+	}
+	return cutter{max: max, id: newID}.split(nil, b, 0, &p, limit, e)
 }
 
 // Expand tests the braces of patterns.
@@ -91,3 +95,54 @@ func (t *Tailer) Inflaters() int { return t.inflaters }
 
 // SetRemote has all files lie on a network file system.
 func (t *Tailer) SetRemote() { t.remote = func(int) bool { return true } }
+
+// Pass makes records of text as it grows to each of ends, the last of which is
+// final. What a position says is all that it knows from one read to the next.
+// Records at most window bytes apart are read at once.
+func (t *Tailer) Pass(text []byte, ends []int, window int) (all []record.Record) {
+	f := &file{fd: -1}
+	for i, end := range ends {
+		f.end.final = i == len(ends)-1
+		for want := window; ; {
+			at := int(f.pos.Offset)
+			body := text[at:min(end, at+want)]
+			b := t.pool.take(0)
+			b.mem = append(b.mem[:0], body...) // what is kept of it shows when it is used again
+			g := t.records(f, b, b.mem, at+len(body) == end)
+			for _, r := range g.recs {
+				r.Content = append([]byte{}, r.Content...)
+				all = append(all, r)
+			}
+			f.pos.Offset += int64(g.used)
+			f.pos.Sources = g.sources
+			f.opens = nil
+			clear(b.mem)
+			switch {
+			case g.moved:
+				want = window
+			case at+len(body) == end:
+				want = 0
+			default:
+				want *= 2
+			}
+			if want == 0 {
+				break
+			}
+		}
+	}
+	return all
+}
+
+// ParseCRI, ParseDocker read a line of a container runtime.
+func ParseCRI(line []byte) (source string, time int64, text []byte, last, ok bool) {
+	p, ok := cri{}.unwrap(line, nil)
+	return p.source, p.time, p.text, p.last, ok
+}
+
+func ParseDocker(line []byte) (source string, time int64, text []byte, last, ok bool) {
+	p, ok := docker{}.unwrap(line, nil)
+	return p.source, p.time, p.text, p.last, ok
+}
+
+// PodTags tests what paths of containers' logs tell.
+func PodTags(path string) []record.Tag { return podTags(path) }

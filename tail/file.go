@@ -14,8 +14,7 @@ type inode struct{ dev, ino uint64 }
 // A file is one followed file, or a position whose file is not found. It has
 // no buffer: at rest it is this struct and its path.
 type file struct {
-	pos  record.Position // as of the last chunk made; Size as of the last read
-	part cut
+	pos record.Position // as of the last chunk made; Size as of the last read
 
 	gz    *gz // of a .gz file
 	fd    int // -1 = closed
@@ -28,6 +27,11 @@ type file struct {
 	ahead int    // bytes to read next, by the length of the lines before
 	twin  *file  // next with the same head
 	head  uint64 // that it is filed under in heads
+
+	opens      []opening    // as of the last read that came to its end
+	prev, next *file        // whose open records go on here; where those of this go on
+	container  []record.Tag // as its path tells them
+	tagged     string       // that path
 
 	told      bool   // the receiver has a position of this ID
 	held      bool   // told to Options.Hold

@@ -62,7 +62,7 @@ func (t *Tailer) settleGone() {
 		if f.queued || !f.end.read || t.now < max(f.look.news, f.end.gone)+t.o.RotateWait {
 			continue
 		}
-		if f.name.unlinked && f.unread() > 0 && !f.end.final {
+		if f.name.unlinked && f.unfinished() && !f.end.final {
 			f.end.final = true
 			t.enqueue(f)
 			continue

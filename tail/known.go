@@ -12,11 +12,12 @@ import (
 
 // load takes a position of an earlier run.
 func (t *Tailer) load(p record.Position) {
-	f := &file{pos: p, part: cutAt(p.Sources), told: true, fd: -1}
+	f := &file{pos: p, told: true, fd: -1}
 	f.look.size, f.look.sure, f.end.reason = p.Offset, max(p.Size, p.Offset), reasonDeleted
 	t.resize(f, f.look.sure)
 	t.unbind(f)
 	t.hasHead(f)
+	t.vacated(f)
 }
 
 func (t *Tailer) unbind(f *file) {

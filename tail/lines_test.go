@@ -217,13 +217,20 @@ func TestH48_SequenceKeptWhole(t *testing.T) {
 	}
 }
 
+// A CR before the LF is part of the line end where that is asked for.
 func TestH56_CRLFAndEmptyLines(t *testing.T) {
-	b := newBench(t)
-	b.write("a.log", "a\r\n\r\n\n\nb\r")
-	b.step(0)
-	b.write("a.log", "\n")
-	b.step(second)
-	b.want("a\r", "\r", "", "", "b\r")
+	for trim, want := range map[bool][]string{
+		false: {"a\r", "\r", "", "", "b\r"},
+		true:  {"a", "", "", "", "b"},
+	} {
+		b := newBench(t)
+		b.o.TrimCR, b.loose = trim, true
+		b.write("a.log", "a\r\n\r\n\n\nb\r")
+		b.step(0)
+		b.write("a.log", "\n")
+		b.step(second)
+		b.want(want...)
+	}
 }
 
 func TestH57_NULsAreData(t *testing.T) {

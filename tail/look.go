@@ -32,6 +32,9 @@ func (t *Tailer) look(f *file) {
 		(f.gz == nil || f.end.read) {
 		f.look.every = min(t.o.Poll, 2*f.look.every)
 		f.look.due = t.now + f.look.every
+		if t.overdue(f) {
+			t.enqueue(f)
+		}
 		return
 	}
 	if st.Size != f.pos.Size || st.Mtim.Nano() != f.look.mtime {
@@ -48,7 +51,7 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 	if f.name.at == nil || stat(f.pos.Path, st) != nil || (inode{st.Dev, st.Ino}) != f.key() {
 		return
 	}
-	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime {
+	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime && !t.overdue(f) {
 		return
 	}
 	if f.gz != nil {

@@ -1,6 +1,7 @@
 package tail_test
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -31,7 +32,7 @@ type content struct {
 
 // A taken chunk, not committed yet.
 type taken struct {
-	lines []string
+	recs  []record.Record
 	moved []record.Position
 }
 
@@ -139,7 +140,8 @@ func (m *model) receive(n int) {
 		}
 		var t taken
 		for _, r := range c.Records {
-			t.lines = append(t.lines, string(r.Content))
+			r.Content = bytes.Clone(r.Content)
+			t.recs = append(t.recs, r)
 		}
 		t.moved = append(t.moved, c.Moved...)
 		for _, e := range c.Events {
@@ -155,11 +157,29 @@ func (m *model) commit(n int) {
 		if _, err := m.pos.Apply(m.enc.AppendDelta(nil, t.moved)); err != nil {
 			m.failf("%v", err)
 		}
-		for _, l := range t.lines {
-			m.check(l)
+		for _, r := range t.recs {
+			if l, whole := m.joined(r); whole {
+				m.check(l)
+			}
 		}
 	}
 	m.pending = m.pending[n:]
+}
+
+// joined returns the line that a committed record ends.
+func (m *model) joined(r record.Record) (line string, whole bool) {
+	p := r.Part
+	if p == nil {
+		return string(r.Content), true
+	}
+	if m.parts == nil {
+		m.parts = map[uint64][]string{}
+	}
+	if int(p.Index) != len(m.parts[p.ID]) {
+		m.failf("part %d of %x, want %d", p.Index, p.ID, len(m.parts[p.ID]))
+	}
+	m.parts[p.ID] = append(m.parts[p.ID], string(r.Content))
+	return strings.Join(m.parts[p.ID], ""), p.Last
 }
 
 // check holds a committed line against what was written: each once, in order.

@@ -93,6 +93,7 @@ func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind u
 	case f != e.file:
 		t.detach(e)
 		t.attach(e, f, p)
+		t.succeed(f, p)
 	case f.name.at == nil:
 		f.name.count--
 		t.attach(e, f, p)
@@ -159,6 +160,7 @@ func (t *Tailer) detach(e *entry) {
 	f.name.count--
 	if f.name.at == e {
 		f.name.at = nil
+		t.vacate(f)
 	}
 	if f.name.alt == e {
 		f.name.alt, f.name.altPath = nil, ""

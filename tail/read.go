@@ -86,40 +86,37 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		}
 		body := b.mem[lead:n]
 		end := int64(len(body)) == unread
-		recs, used, full := t.cut.split(b.recs[:0], body, at, &f.part, chunkBytes, f.end.final && end)
-		if most := int64(t.cut.max) + 1; used == 0 && !end && want < min(unread, most) {
+		g := t.records(f, b, body, end)
+		if !g.moved && !end && want < min(unread, t.most) {
 			b.recycle(nil)
-			want = min(unread, most)
+			want = min(unread, t.most)
 			continue
 		}
 		f.pos.Size, f.look.mtime, f.look.ctime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
-		if f.end.read = end && !full; !f.end.read && (used > 0 || end) {
+		if f.end.read = end && !g.full; !f.end.read && (g.moved || end) {
 			t.enqueue(f)
 		}
 		if !f.queued {
 			t.rest(f)
 			f.gz.close()
 		}
-		if used == 0 {
+		if f.end.read && f.next != nil {
+			t.enqueue(f.next)
+		}
+		if !g.moved {
 			b.recycle(nil)
 			return nil, false
 		}
 		f.ahead = min(2*f.ahead, chunkBytes)
-		if full {
-			f.ahead = min(used+used/8, chunkBytes)
+		if g.full {
+			f.ahead = min(g.seen+g.seen/8, chunkBytes)
 		}
-		b.recs = recs
-		b.parts = f.part.id != 0 || recs[0].Part != nil
-		t.advance(f, b.mem[:lead+used], used)
-		b.chunk.Path, b.chunk.Inode = f.pos.Path, f.pos.Ino
-		b.chunk.Offset, b.chunk.End = at, f.pos.Offset
-		b.chunk.Time = t.wall.UnixNano()
-		b.chunk.Records = recs
-		b.moved = append(b.moved, f.pos)
-		b.chunk.Moved = b.moved
-		b.chunk.Events = t.takeLosses(f, nil)
-		f.told, f.dirty = true, false
-		return &b.chunk, false
+		t.advance(f, b.mem[:lead+g.used], g.used, g.sources)
+		t.n.Bytes += int64(g.used)
+		t.n.Records += int64(len(g.recs))
+		c = t.fill(f, b, g.recs, at, g.end)
+		c.Raw = g.raw
+		return c, false
 	}
 }
 
@@ -141,9 +138,76 @@ func (t *Tailer) fstat(f *file, st *unix.Stat_t) error {
 	return err
 }
 
+// got is what one read of a file came to.
+type got struct {
+	recs    []record.Record
+	used    int   // bytes that the position moves by
+	seen    int   // bytes that were looked at
+	end     int64 // one past the bytes of recs
+	raw     int64 // bytes of recs where that is not end − the offset before
+	sources []record.Source
+	full    bool // there is more in the bytes
+	moved   bool // there is anything to tell
+}
+
+// records makes records of body, which begins at the position of f; end says
+// that it ends where the file does.
+func (t *Tailer) records(f *file, b *buffer, body []byte, end bool) (g got) {
+	due := t.overdue(f)
+	if t.join != nil {
+		p := &t.last
+		*p = pass{joiner: t.join, conv: t.converter(f), b: b, body: body, at: f.pos.Offset, limit: chunkBytes,
+			recs: b.recs[:0], final: f.end.final, eof: end, once: t.o.Once, waited: f.opens}
+		p.run(f.pos.Sources)
+		t.counted(p)
+		f.opens = t.stillOpen(f.opens, p.opens())
+		return p.got()
+	}
+	at, part := f.pos.Offset, cutAt(f.pos.Sources)
+	e := open
+	if f.end.final && end {
+		e = final
+	}
+	g.recs, g.used, g.full = t.cut.split(b.recs[:0], body, at, &part, chunkBytes, e)
+	if due && end && g.used == 0 && f.opens[0].begin == at {
+		g.recs, g.used, g.full = t.cut.split(b.recs[:0], body, at, &part, chunkBytes, flushed)
+	}
+	g.seen, g.end, g.sources = g.used, at+int64(g.used), part.sources()
+	g.moved = len(g.recs) > 0
+	b.parts = part.id != 0 || g.moved && g.recs[0].Part != nil
+	if t.filter != nil {
+		var d dropped
+		g.recs, d = t.filter.apply(g.recs, g.end)
+		t.n.Filtered += d.records
+		t.n.Dropped += d.bytes
+		g.raw = int64(g.used) - d.bytes
+	}
+	if end && g.used < len(body) && !g.full {
+		f.opens = t.stillOpen(f.opens, []opening{{begin: g.end, end: at + int64(len(body)), mid: true}})
+	} else {
+		f.opens = f.opens[:0]
+	}
+	return g
+}
+
+// fill makes the buffer's chunk: recs of f, from at to end, and where it stands.
+func (t *Tailer) fill(f *file, b *buffer, recs []record.Record, at, end int64) *record.Chunk {
+	b.recs = recs
+	c := &b.chunk
+	c.Path, c.Inode, c.Time = f.pos.Path, f.pos.Ino, t.wall.UnixNano()
+	c.Offset, c.End = at, max(at, end)
+	c.Records = recs
+	c.Tags = t.tags(f)
+	b.moved = append(b.moved, f.pos)
+	c.Moved = b.moved
+	c.Events = t.takeLosses(f, nil)
+	f.told, f.dirty = true, false
+	return c
+}
+
 // advance moves the position by used bytes, the last of b, which begins at
 // the marker before them.
-func (t *Tailer) advance(f *file, b []byte, used int) {
+func (t *Tailer) advance(f *file, b []byte, used int, sources []record.Source) {
 	p := &f.pos
 	p.From = p.Offset - f.hole
 	f.hole = 0
@@ -160,7 +224,7 @@ func (t *Tailer) advance(f *file, b []byte, used int) {
 	}
 	t.hasHead(f)
 	p.Deleted = f.name.unlinked && f.name.count == 0
-	p.Sources = f.part.sources()
+	p.Sources = sources
 }
 
 // rest waits for more.

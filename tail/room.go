@@ -128,7 +128,7 @@ func (t *Tailer) room() bool {
 	}
 	slices.SortFunc(idle, func(a, b *file) int { return int(a.look.news - b.look.news) })
 	for _, f := range idle[:min(len(idle), 1+t.o.MaxOpen/8)] {
-		if f.name.count == 0 && f.name.unlinked && f.unread() > 0 {
+		if f.name.count == 0 && f.name.unlinked && f.unfinished() {
 			f.end.final = true // closed once the rest is read
 			t.enqueue(f)
 			continue

@@ -24,21 +24,28 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 	var c *record.Chunk // read and not taken yet
 	for {
 		t.clock(time.Now())
-		t.blocked = c != nil
+		limited := t.rate.wait(t.now)
+		t.blocked = c != nil || limited > 0
 		t.turn()
 		t.found() // before anything is taken of them: it may lie in the channel for long
-		if c == nil {
+		if c == nil && limited == 0 {
+			read := t.n.Bytes + t.n.Again
 			c = t.next()
+			t.rate.take(t.n.Bytes + t.n.Again - read)
 		}
 		t.publish()
-		if c == nil && t.o.Once {
+		if c == nil && t.o.Once && limited == 0 {
 			return nil
 		}
 		var send chan<- *record.Chunk
 		if c != nil {
 			send = out
 		}
-		timer.Reset(t.wait())
+		wait := t.wait()
+		if limited > 0 {
+			wait = min(wait, limited)
+		}
+		timer.Reset(wait)
 		select {
 		case send <- c:
 			c = nil
@@ -93,6 +100,7 @@ func (t *Tailer) round() {
 		t.look(t.files[i])
 	}
 	t.lookHot()
+	t.successors()
 	for !t.waiting.empty() && t.room() {
 		t.serve()
 	}
@@ -159,11 +167,17 @@ func (t *Tailer) next() *record.Chunk {
 		if f.undecided() {
 			continue // looked at until it is known what it is
 		}
+		if f.prev != nil {
+			if c := t.across(f); c != nil {
+				return c
+			}
+			if f.prev != nil {
+				continue // asked again each round
+			}
+		}
 		c := t.read(f)
 		t.yield(f)
 		if c != nil {
-			t.n.Records += int64(len(c.Records))
-			t.n.Bytes += c.End - c.Offset
 			return c
 		}
 		if t.losing {

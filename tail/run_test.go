@@ -225,13 +225,13 @@ func TestHintShortensWait(t *testing.T) {
 func TestFairness(t *testing.T) {
 	b := newBench(t)
 	b.write("big.log", strings.Repeat("a line of the big file\n", 500_000))
-	for i := range 50 {
+	for i := range 1000 {
 		b.write(fmt.Sprintf("small%d.log", i), "small\n")
 	}
 	b.start()
 	b.tail.Round(0)
 	seen := 0
-	for range 60 {
+	for range 1010 {
 		c := b.tail.Next()
 		if c == nil {
 			t.Fatal("nothing more")
@@ -244,8 +244,8 @@ func TestFairness(t *testing.T) {
 		}
 		c.Release()
 	}
-	if seen != 50 {
-		t.Errorf("small files after 60 chunks: got %d, want 50", seen)
+	if seen != 1000 {
+		t.Errorf("small files after 1010 chunks: got %d, want 1000", seen)
 	}
 }
 

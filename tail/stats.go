@@ -12,13 +12,17 @@ type Stats struct {
 
 	// The ledger, in raw bytes: Seen = Bytes + Hole + LostBytes + Lag, always.
 	Seen      int64 // of files as they grew, from where reading began
-	Bytes     int64 // taken, line ends included
+	Bytes     int64 // taken, line ends and dropped records included
 	Hole      int64 // never written: the NULs that a truncated file begins with
 	LostBytes int64 // the sum of …
 	Lost      Lost
 	Again     int64 // read again for a damaged spool: apart
 
-	Records   int64
+	Dropped int64 // of Bytes: those of records that filters dropped
+
+	Records   int64 // without those dropped
+	Filtered  int64 // records that filters dropped
+	Malformed int64 // lines that are none of the format
 	Opened    int64 // files opened by a scan
 	Truncated int64
 	Rewritten int64
@@ -77,6 +81,13 @@ func (t *Tailer) publish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stats = t.n
+}
+
+// counted takes over what a pass counted.
+func (t *Tailer) counted(p *pass) {
+	t.n.Filtered += p.drops.records
+	t.n.Dropped += p.drops.bytes
+	t.n.Malformed += p.bare
 }
 
 // count adds up what only all files together tell.

@@ -113,6 +113,14 @@ type Options struct {
 	// New or Run.
 	Hold func(dev, inode uint64, fd int)
 
+	Format     string    // "lines" (also ""), "cri" or "docker": how records are written
+	Encoding   string    // "utf-8" (also "", bytes as they are), "gb18030", "gbk", "utf-16le", "utf-16be" or "utf-16", by its mark
+	TrimCR     bool      // a CR before the LF is part of the line end
+	Multiline  Multiline // zero: a line is a record
+	Keep, Drop []string  // RE2: records that match none of Keep, if there are any, or one of Drop, are dropped
+	RateLimit  int64     // bytes of files per second; 0 = no limit
+
+	FlushAfter   time.Duration // after which a line that is not finished is sent in parts; default 5 s
 	MaxRecord    int           // content bytes of a record before it is cut; default and most 512 KiB
 	HoldMaxBytes int64         // disk space of deleted files held open; default 8 GiB, < 0 = no limit
 	HoldMinFree  float64       // share of a disk that held files leave free; default 0.05, < 0 = no floor
@@ -140,6 +148,18 @@ type Tailer struct {
 	mac  hash.Hash
 	cut  cutter
 	pool *pool
+
+	join   *joiner // nil: what is written is lines of bytes
+	filter *filter // nil: all records are kept
+	convs  map[uint8]*converter
+	byMark bool  // a file's first bytes choose among convs
+	most   int64 // bytes that are always enough to go on
+	last   pass  // over what was read
+	rate   rate
+
+	vacant  map[string][]*file // that left a path, by it
+	awaited map[uint64]*file   // by Position.Next
+	linked  []*file            // with a prev
 
 	born time.Time     // what now counts from, on the monotonic clock
 	now  time.Duration // as of this turn
@@ -202,6 +222,7 @@ func New(o Options) (*Tailer, error) {
 	o.HoldMinFree = or(o.HoldMinFree, 0.05)
 	o.RotateWait = or(o.RotateWait, 30*time.Second)
 	o.Poll = or(o.Poll, time.Second)
+	o.FlushAfter = or(o.FlushAfter, 5*time.Second)
 	if o.MaxOpen == 0 {
 		var lim unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -220,6 +241,8 @@ func New(o Options) (*Tailer, error) {
 		{len(o.Key) == 0, "no key"},
 		{o.MaxRecord < 4 || o.MaxRecord > record.MaxChunkBytes, "max record: not within 4 and 524288 bytes"},
 		{o.Poll < 0 || o.Poll > time.Second, "poll: not within 0 and 1 s"},
+		{o.FlushAfter < 0, "flush after: negative"},
+		{o.RateLimit < 0, "rate limit: negative"},
 		{o.RotateWait < 0, "rotate wait: negative"},
 		{o.IgnoreOlder < 0, "ignore older: negative"},
 		{o.MaxOpen < 1, "max open: less than 1"},
@@ -232,11 +255,14 @@ func New(o Options) (*Tailer, error) {
 	t := &Tailer{
 		o: o, log: o.Log, born: time.Now(),
 		mac:  hmac.New(sha256.New, o.Key),
-		cut:  cutter{max: o.MaxRecord, id: newID},
+		cut:  cutter{max: o.MaxRecord, id: newID, trimCR: o.TrimCR},
+		rate: rate{limit: o.RateLimit},
 		pool: newPool(o.MaxRecord),
 		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree, remote: statfsRemote, remotes: map[uint64]bool{},
 		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{}, chains: map[string]int64{},
+		vacant: map[string][]*file{}, awaited: map[uint64]*file{},
 	}
+	errs = append(errs, t.shape())
 	for _, g := range o.Include {
 		ps, err := compile(g)
 		errs = append(errs, err)
@@ -252,7 +278,7 @@ func New(o Options) (*Tailer, error) {
 	}
 	for _, p := range o.Positions {
 		if p.Until != 0 {
-			t.again = append(t.again, &rereading{pos: p, fd: -1, part: cutAt(p.Sources)})
+			t.again = append(t.again, &rereading{pos: p, fd: -1})
 			continue
 		}
 		t.load(p)

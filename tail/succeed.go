@@ -1,0 +1,237 @@
+package tail
+
+import (
+	"math"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+)
+
+// A file whose path another takes may have ended inside of a record: its
+// successor is read only when it is known what goes on there. Such a record is
+// one of the file where it began, and both positions move in one entry.
+
+// vacate notes that f leaves its path, or was last seen there.
+func (t *Tailer) vacate(f *file) {
+	if t.join == nil || t.o.Once {
+		return
+	}
+	if f.pos.Closed == 0 {
+		t.vacant[f.pos.Path] = append(t.vacant[f.pos.Path], f)
+	}
+	if f.pos.Next != 0 {
+		t.awaited[f.pos.Next] = f
+	}
+}
+
+// vacated notes what a position of an earlier run tells of that: its file may
+// have been renamed already, and its successor not have been seen.
+func (t *Tailer) vacated(f *file) {
+	t.vacate(f)
+	if t.join == nil || f.pos.Next != 0 || !f.unfinished() {
+		return
+	}
+	dir, name := filepath.Split(f.pos.Path)
+	for _, from := range unrotated(name) {
+		t.vacant[dir+from] = append(t.vacant[dir+from], f)
+	}
+}
+
+// succeed is called when f got path: if it is new there, it may go on what
+// another ended with.
+func (t *Tailer) succeed(f *file, path string) {
+	if t.join == nil {
+		return
+	}
+	old := t.awaited[f.pos.ID]
+	for _, o := range t.vacant[path] {
+		if old == nil && o != f && o.next == nil && o.pos.Next == 0 && o.pos.Closed == 0 && !o.pos.Forget {
+			old = o
+		}
+	}
+	delete(t.awaited, f.pos.ID)
+	delete(t.vacant, path)
+	if old == nil || old.next != nil || f.prev != nil || f.pos.Offset > 0 || len(f.pos.Sources) > 0 {
+		return
+	}
+	old.next, f.prev = f, old
+	old.pos.Next = f.pos.ID
+	t.linked = append(t.linked, f)
+	t.tell(old)
+	if old.fd >= 0 {
+		t.look(old)
+	}
+}
+
+// successors has those asked that wait for what was before them.
+func (t *Tailer) successors() {
+	all := t.linked[:0]
+	for _, f := range t.linked {
+		if f.prev == nil {
+			continue
+		}
+		if f.index < 0 {
+			t.unlink(f)
+			continue
+		}
+		t.enqueue(f)
+		all = append(all, f)
+	}
+	clear(t.linked[len(all):])
+	t.linked = all
+}
+
+// unlink has f read on its own. Pieces of records that were cut in the file
+// before are followed by those of f.
+func (t *Tailer) unlink(f *file) {
+	old := f.prev
+	f.prev, old.next = nil, nil
+	if old.pos.Next != f.pos.ID {
+		return // it was replaced meanwhile
+	}
+	old.pos.Next = 0
+	if f.pos.Offset == 0 && len(f.pos.Sources) == 0 && len(old.pos.Sources) > 0 && old.unread() == 0 {
+		f.pos.Sources, old.pos.Sources = old.pos.Sources, nil
+		t.tell(f)
+	}
+	t.tell(old)
+}
+
+// across settles what f has of the records that are open at the end of the file
+// before it. It returns a chunk of these, if they end; f.prev is nil once f may
+// be read.
+func (t *Tailer) across(f *file) *record.Chunk {
+	old := f.prev
+	switch {
+	case old.pos.Next != f.pos.ID, old.index < 0 && old.wanted == 0, old.end.broken:
+		t.unlink(f)
+		return nil
+	case old.index < 0 || old.copy.of != nil || old.queued:
+		return nil
+	case old.fd < 0:
+		if old.unread() == 0 {
+			t.unlink(f)
+		} else {
+			t.await(old)
+		}
+		return nil
+	case !old.end.read:
+		t.enqueue(old)
+		return nil
+	case len(old.opens) == 0:
+		t.unlink(f)
+		return nil
+	}
+	return t.joinTwo(old, f)
+}
+
+// joinTwo ends the records that are open at the end of old by what f begins
+// with.
+func (t *Tailer) joinTwo(old, f *file) *record.Chunk {
+	var st, st2 unix.Stat_t
+	if t.fstat(old, &st) != nil || t.fstat(f, &st2) != nil || st2.Size == 0 {
+		return nil
+	}
+	size := st.Size
+	lead, at := int64(old.pos.Marker.Len), old.pos.Offset
+	most := int64(t.join.span) + 2
+	head := size - at
+	if head < 0 || head > most {
+		t.enqueue(old)
+		return nil
+	}
+	more := min(st2.Size, most)
+	mem := make([]byte, lead+head+more) // rotations are few
+	n, err := t.fetch(old, mem[:lead+head], at-lead)
+	m, err2 := t.fetch(f, mem[lead+head:], 0)
+	if err != nil || err2 != nil || int64(n) != lead+head || int64(m) != more || lead > 0 && t.print(mem[:lead]) != old.pos.Marker {
+		t.enqueue(old) // its own read says what is wrong
+		return nil
+	}
+	b := t.pool.take(0)
+	p := &pass{joiner: t.join, conv: t.converter(old), b: b, body: mem[lead : lead+head], at: at, limit: record.MaxChunkBytes, eof: true}
+	p.run(old.pos.Sources)
+	if p.moved() || p.pos != len(p.body) || p.full {
+		b.recycle(nil)
+		t.enqueue(old)
+		return nil
+	}
+	p.body, p.held, p.eof = mem[lead:], false, more == st2.Size
+	left, ok := p.finish(size)
+	if !ok {
+		b.recycle(nil)
+		return nil
+	}
+	taken := int(left - size)
+	sources := p.beyond(left)
+	for i := range sources {
+		if sources[i].Skip > 0 {
+			sources[i].Skip -= size
+		}
+	}
+	end := mem[lead+head:]
+	t.advance(old, mem[:lead+head], int(head), nil)
+	old.pos.Next, old.opens = 0, nil
+	t.advance(f, end[:taken], taken, sources)
+	f.prev, old.next = nil, nil
+	t.note(old, &st)
+	t.note(f, &st2)
+	f.pos.Size, f.look.mtime = max(f.pos.Size, f.pos.Offset), 0
+	t.counted(p)
+	t.n.Bytes += head + int64(taken)
+	t.n.Records += int64(len(p.recs))
+	c := t.fill(old, b, p.recs, at, size)
+	c.Raw = p.raws
+	b.moved = append(b.moved, f.pos)
+	c.Moved = b.moved
+	f.told = true
+	t.enqueue(f)
+	return c
+}
+
+// finish goes on behind the file's end at size, in its successor, as long as a
+// record is open that began before, and reports whether none is left. Other
+// lines it passes over; left is where the first of them begins.
+func (p *pass) finish(size int64) (left int64, ok bool) {
+	left = math.MaxInt64
+	for {
+		for i := range p.sources[:p.known] {
+			if s := &p.sources[i]; s.isOpen() && s.first() >= size {
+				left = min(left, s.first())
+				s.rec, s.line, p.done = stretch{}, stretch{}, nil
+			}
+		}
+		if p.oldest() == nil {
+			return min(left, p.at+int64(p.pos)), true
+		}
+		if p.done == nil {
+			p.fetch()
+			if p.line.size > 0 && (p.piece.bare || !p.source(p.piece.source).isOpen()) {
+				left = min(left, p.at+int64(p.pos))
+				p.take()
+				continue
+			}
+		}
+		if !p.step() {
+			return 0, false
+		}
+	}
+}
+
+// beyond is where the source streams stand that went on behind left, and those
+// that were cut.
+func (p *pass) beyond(left int64) (all []record.Source) {
+	for i := range p.sources[:p.known] {
+		s := p.sources[i].Source
+		s.Skip = 0
+		if end := p.sources[i].ended; end > left {
+			s.Skip = end
+		}
+		if s.Skip > 0 || s.PartID != 0 {
+			all = append(all, s)
+		}
+	}
+	return all
+}
