@@ -29,7 +29,7 @@ type Position struct {
 	Deleted  bool   // no name is left in the file system
 	Closed   int64  // unix s since when it is no longer followed; 0 = followed
 	Encoding uint8  // 0 = bytes as they are
-	Next     uint64 // ID of the successor that continues the open record; 0 = none
+	Next     uint64 // ID of the successor that continues the open record; 0 = none known, or as it was
 	Until    int64  // 0 but for a hole
 	Paused   int64  // unix ns when it began; 0 but for a pause
 	Sources  []Source
@@ -170,6 +170,10 @@ func (ps *Positions) put(p Position) {
 	}
 	if ps.files == nil {
 		ps.files = make(map[uint64]Position)
+	}
+	if p.Next == 0 {
+		// It may be told past what was made before it was known.
+		p.Next = ps.files[p.ID].Next
 	}
 	ps.files[p.ID] = p
 }

@@ -157,6 +157,7 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	t.files = append(t.files, f)
 	t.bound[f.key()] = f
 	t.opened(f, fd)
+	t.resume(f)
 }
 
 // release takes a file off those followed. Its position may live on.

@@ -42,8 +42,8 @@ func (t *Tailer) find(f *file) {
 }
 
 // untraced reports whether what was sent of the file does not show how much of
-// it there is to lose.
-func (f *file) untraced() bool { return f.pos.Offset == 0 || f.name.unlinked }
+// it there is to lose, or where it goes on.
+func (f *file) untraced() bool { return f.pos.Offset == 0 || f.name.unlinked || f.next != nil }
 
 // found tells the positions of untraced files.
 func (t *Tailer) found() {

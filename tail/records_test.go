@@ -234,7 +234,7 @@ func TestH53_MultilineOpen(t *testing.T) {
 				if got := b.position("a.log"); got.Offset != 6 {
 					t.Errorf("%s, restart %q: position %+v", to, restart, got)
 				}
-				if got := b.position(to); got.Offset != 27 || got.Next != 0 {
+				if got := b.position(to); got.Offset != 27 || got.Next == 0 {
 					t.Errorf("%s, restart %q: position %+v", to, restart, got)
 				}
 				b.step(6 * second)
@@ -379,6 +379,15 @@ type criWriter struct {
 	written int
 	rotated int
 	pending []taken
+	log_    []string
+}
+
+func (m *criWriter) logf(format string, a ...any) { m.log_ = append(m.log_, fmt.Sprintf(format, a...)) }
+
+func (m *criWriter) failf(format string, a ...any) {
+	m.t.Helper()
+	n := len(m.log_)
+	m.t.Fatalf(format+"\nlast of %d steps:\n%s", append(a, n, strings.Join(m.log_[max(0, n-90):], "\n"))...)
 }
 
 func (m *criWriter) append() {
@@ -408,6 +417,7 @@ func (m *criWriter) append() {
 	}
 	m.torn = all[cut:]
 	m.write(m.log, all[:cut])
+	m.logf("append %q", strings.ReplaceAll(all[:cut], stamp, ""))
 }
 
 func (m *criWriter) rotate() {
@@ -416,6 +426,7 @@ func (m *criWriter) rotate() {
 		m.torn = ""
 	}
 	m.rotated++
+	m.logf("rotate %d", m.rotated)
 	m.rename(m.log, fmt.Sprintf("%s.2026112%d", m.log, m.rotated))
 	m.write(m.log, "")
 }
@@ -432,6 +443,11 @@ func (m *criWriter) receive(n int) {
 			t.recs = append(t.recs, r)
 		}
 		t.moved = append(t.moved, c.Moved...)
+		var moved []string
+		for _, p := range t.moved {
+			moved = append(moved, fmt.Sprintf("%s:%d/%d %v next %d", p.Path[len(m.dir)+15:], p.Offset, p.Size, p.Sources, p.Next%100))
+		}
+		m.logf("chunk of %s: %q, moved %q", c.Path[len(m.dir):], shown(t.recs), moved)
 		c.Release()
 		m.pending = append(m.pending, t)
 	}
@@ -447,7 +463,7 @@ func (m *criWriter) commit(n int) {
 					m.parts = map[uint64][]string{}
 				}
 				if int(p.Index) != len(m.parts[p.ID]) {
-					m.t.Fatalf("part %d of %x, want %d", p.Index, p.ID, len(m.parts[p.ID]))
+					m.failf("part %d of %x, want %d", p.Index, p.ID, len(m.parts[p.ID]))
 				}
 				m.parts[p.ID] = append(m.parts[p.ID], text)
 				text, whole = strings.Join(m.parts[p.ID], ""), p.Last
@@ -456,7 +472,7 @@ func (m *criWriter) commit(n int) {
 				continue
 			}
 			if !m.bench.loose || !m.want[text] || !strings.HasPrefix(text, r.Source) {
-				m.t.Fatalf("record %q of %s is not one that was written, or comes again", text, r.Source)
+				m.failf("record %q of %s is not one that was written, or comes again", text, r.Source)
 			}
 			delete(m.want, text)
 		}
@@ -487,13 +503,16 @@ func TestCRIModel(t *testing.T) {
 				m.rotate()
 				m.tail.Round(second) // twice between two rounds is for others to test
 			case k < 52:
+				m.logf("wait")
 				m.tail.Round(time.Duration(m.r.IntN(9)) * second)
 			case k < 90:
 				m.tail.Round(second)
 				m.receive(m.r.IntN(4))
 				m.commit(m.r.IntN(len(m.pending) + 1))
 			default:
-				m.commit(m.r.IntN(len(m.pending) + 1))
+				n := m.r.IntN(len(m.pending) + 1)
+				m.logf("restart, %d of %d committed", n, len(m.pending))
+				m.commit(n)
 				m.pending = nil
 				m.start()
 				m.tail.Round(0)

@@ -42,24 +42,33 @@ func (t *Tailer) vacated(f *file) {
 // succeed is called when f got path: if it is new there, it may go on what
 // another ended with.
 func (t *Tailer) succeed(f *file, path string) {
-	if t.join == nil {
-		return
-	}
-	old := t.awaited[f.pos.ID]
-	for _, o := range t.vacant[path] {
-		if old == nil && o != f && o.next == nil && o.pos.Next == 0 && o.pos.Closed == 0 && !o.pos.Forget {
-			old = o
+	for _, old := range t.vacant[path] {
+		if old.pos.Next == 0 {
+			t.link(old, f)
 		}
 	}
-	delete(t.awaited, f.pos.ID)
 	delete(t.vacant, path)
-	if old == nil || old.next != nil || f.prev != nil || f.pos.Offset > 0 || len(f.pos.Sources) > 0 {
+}
+
+// resume is called when f has its file: an earlier run may have known what it
+// goes on.
+func (t *Tailer) resume(f *file) {
+	if old := t.awaited[f.pos.ID]; old != nil {
+		delete(t.awaited, f.pos.ID)
+		t.link(old, f)
+	}
+}
+
+func (t *Tailer) link(old, f *file) {
+	if old == f || old.next != nil || f.prev != nil || old.pos.Closed != 0 || old.pos.Forget || f.pos.Offset > 0 || len(f.pos.Sources) > 0 {
 		return
 	}
 	old.next, f.prev = f, old
-	old.pos.Next = f.pos.ID
 	t.linked = append(t.linked, f)
-	t.tell(old)
+	if old.pos.Next != f.pos.ID {
+		old.pos.Next = f.pos.ID
+		t.tell(old)
+	}
 	if old.fd >= 0 {
 		t.look(old)
 	}
@@ -83,20 +92,33 @@ func (t *Tailer) successors() {
 	t.linked = all
 }
 
-// unlink has f read on its own. Pieces of records that were cut in the file
-// before are followed by those of f.
+// unlink has f read on its own.
 func (t *Tailer) unlink(f *file) {
 	old := f.prev
 	f.prev, old.next = nil, nil
-	if old.pos.Next != f.pos.ID {
-		return // it was replaced meanwhile
+	if old.pos.Next == f.pos.ID {
+		old.pos.Next = 0
+		t.tell(old)
 	}
-	old.pos.Next = 0
-	if f.pos.Offset == 0 && len(f.pos.Sources) == 0 && len(old.pos.Sources) > 0 && old.unread() == 0 {
-		f.pos.Sources, old.pos.Sources = old.pos.Sources, nil
-		t.tell(f)
+}
+
+// handOver is unlink where all of the file before is taken: pieces of records
+// that were cut there are followed by those of f. The chunk, if there are any,
+// moves both.
+func (t *Tailer) handOver(f *file) *record.Chunk {
+	old := f.prev
+	cuts := old.pos.Sources
+	if len(cuts) == 0 || old.unread() > 0 || f.pos.Offset > 0 || len(f.pos.Sources) > 0 {
+		t.unlink(f)
+		return nil
 	}
-	t.tell(old)
+	f.prev, old.next = nil, nil
+	old.pos.Sources, old.pos.Next, f.pos.Sources = nil, 0, cuts
+	c := t.newsOf(&old.pos)
+	c.Moved = []record.Position{t.still(old), t.still(f)}
+	f.told = true
+	t.enqueue(f)
+	return c
 }
 
 // across settles what f has of the records that are open at the end of the file
@@ -105,24 +127,24 @@ func (t *Tailer) unlink(f *file) {
 func (t *Tailer) across(f *file) *record.Chunk {
 	old := f.prev
 	switch {
-	case old.pos.Next != f.pos.ID, old.index < 0 && old.wanted == 0, old.end.broken:
+	case old.pos.Next != f.pos.ID, old.end.broken:
 		t.unlink(f)
 		return nil
-	case old.index < 0 || old.copy.of != nil || old.queued:
+	case old.index < 0 && old.wanted == 0:
+		return t.handOver(f)
+	case old.index < 0 || old.copy.of != nil || old.prev != nil || old.queued:
 		return nil
 	case old.fd < 0:
 		if old.unread() == 0 {
-			t.unlink(f)
-		} else {
-			t.await(old)
+			return t.handOver(f)
 		}
+		t.await(old)
 		return nil
 	case !old.end.read:
 		t.enqueue(old)
 		return nil
 	case len(old.opens) == 0:
-		t.unlink(f)
-		return nil
+		return t.handOver(f)
 	}
 	return t.joinTwo(old, f)
 }

@@ -19,10 +19,17 @@
 // # Records
 //
 // A record is a line without its line feed; empty lines are records, and no
-// byte is changed. A line that is not finished stays in its file, and no
-// position lies past it, except that the last bytes of a deleted file are sent
-// as they are once nobody writes to it any more. A line longer than
-// [Options.MaxRecord] is cut in parts.
+// byte is changed. A line that is not finished stays in its file for
+// [Options.FlushAfter]; then what there is of it is sent as a piece, and the
+// rest as others. So is a line longer than [Options.MaxRecord], and what a file
+// ended with that was deleted and that nobody writes to any more.
+//
+// By option lines are converted to UTF-8, taken out of what a container runtime
+// wraps them in, joined, and dropped. A record that several lines make up is
+// sent when it is whole. Until then the position stays before it, and says of
+// each source stream (stdout, stderr) how far it is taken beyond: so a restart
+// neither loses nor repeats, and nothing is kept in memory. Where the record
+// goes on in the file that took the path, both positions move in one chunk.
 //
 // # Identity
 //
@@ -101,7 +108,7 @@ type Options struct {
 	// unread bytes. It is called by the goroutine of Run, also while nobody
 	// takes chunks, and must not block; it may keep the slice. What is told is
 	// to be committed at once. Offset is always 0: of a file that more is
-	// committed of, only path, size and Deleted are news.
+	// committed of, only path, size, Deleted and Next are news.
 	Found func([]record.Position)
 
 	// Held are descriptors of deleted files that an earlier Tailer told to Hold;

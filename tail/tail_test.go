@@ -168,7 +168,7 @@ func (b *bench) commit(c *record.Chunk) {
 	}
 }
 
-// found commits at once what is not known further on.
+// found commits at once what is news, as the agent does.
 func (b *bench) found(ps []record.Position) {
 	for _, p := range ps {
 		if p.Offset != 0 || p.Closed != 0 || p.Forget {
@@ -177,9 +177,14 @@ func (b *bench) found(ps []record.Position) {
 		b.mu.Lock()
 		old, known := b.pos.Get(p.ID)
 		b.mu.Unlock()
-		if !known || old.Offset == 0 {
-			b.commit(&record.Chunk{Moved: []record.Position{p}})
+		if !known {
+			old = p
 		}
+		old.From, old.Path, old.Size, old.Deleted, old.Next = old.Offset, p.Path, max(old.Size, p.Size), p.Deleted, p.Next
+		if old.Offset == 0 {
+			old.Head = p.Head
+		}
+		b.commit(&record.Chunk{Moved: []record.Position{old}})
 	}
 }
 

@@ -22,13 +22,13 @@ func (t *Tailer) overdue(f *file) (any bool) {
 }
 
 // stillOpen returns now, each since when it is in old. A record that got another
-// line is waited for anew.
+// line is waited for anew, as is what could not be ended.
 func (t *Tailer) stillOpen(old, now []opening) []opening {
 	for i := range now {
 		n := &now[i]
 		n.since = t.now
 		for _, o := range old {
-			if o.begin == n.begin && o.name == n.name && o.mid == n.mid && (n.mid || o.end == n.end) {
+			if o.begin == n.begin && o.name == n.name && o.mid == n.mid && !o.due && (n.mid || o.end == n.end) {
 				n.since = o.since
 			}
 		}

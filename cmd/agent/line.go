@@ -94,6 +94,7 @@ func (c *committer) found(ctx context.Context, files []record.Position) error {
 			}
 			known.From = known.Offset
 			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
+			known.Next = p.Next
 			if known.Offset == 0 {
 				known.Head = p.Head
 			}
