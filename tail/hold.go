@@ -52,14 +52,14 @@ func (t *Tailer) lostName(f *file) {
 func (t *Tailer) settleGone() {
 	for i := len(t.files) - 1; i >= 0; i-- {
 		f := t.files[i]
-		if f.name.count > 0 || f.fd < 0 || f.next != nil || f.queued {
+		if f.name.count > 0 || f.fd < 0 || f.next != nil {
 			continue
 		}
 		if f.end.limit > 0 && t.now >= f.end.limit && (f.end.read || f.pos.Offset >= f.end.stop) {
 			t.finish(f)
 			continue
 		}
-		if !f.end.read || t.now < max(f.look.news, f.end.gone)+t.o.RotateWait {
+		if f.queued || !f.end.read || t.now < max(f.look.news, f.end.gone)+t.o.RotateWait {
 			continue
 		}
 		if f.name.unlinked && f.unfinished() && !f.end.final {

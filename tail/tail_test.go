@@ -180,10 +180,11 @@ func (b *bench) found(ps []record.Position) {
 		if !known {
 			old = p
 		}
-		old.From, old.Path, old.Size, old.Deleted, old.Next = old.Offset, p.Path, max(old.Size, p.Size), p.Deleted, p.Next
 		if old.Offset == 0 {
-			old.Head = p.Head
+			p.Sources, p.Encoding = old.Sources, old.Encoding
+			old = p
 		}
+		old.From, old.Path, old.Size, old.Deleted, old.Next = old.Offset, p.Path, max(old.Size, p.Size), p.Deleted, p.Next
 		b.commit(&record.Chunk{Moved: []record.Position{old}})
 	}
 }

@@ -92,12 +92,13 @@ func (c *committer) found(ctx context.Context, files []record.Position) error {
 			if !ok {
 				known = p
 			}
+			if known.Offset == 0 {
+				p.Sources, p.Encoding = known.Sources, known.Encoding
+				known = p
+			}
 			known.From = known.Offset
 			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
 			known.Next = p.Next
-			if known.Offset == 0 {
-				known.Head = p.Head
-			}
 			moved[i] = known
 		}
 		return moved
