@@ -172,6 +172,8 @@ func kmsFix(err error) string {
 	switch {
 	case !ok:
 		return ""
+	case isCertificate(err):
+		return hintCertificate
 	case strings.HasPrefix(e.Code, "InvalidTimeStamp") || e.Code == "IllegalTimestamp":
 		return "set this host's clock"
 	case e.Code == "Forbidden.NoPermission":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -117,6 +118,14 @@ type outside struct{ conf.Faults }
 
 const hintMismatch = "the service never changes a Logstore's encryption: mend the config, or name a Logstore that is not there yet"
 
+// isCertificate reports whether a server's certificate is not trusted.
+func isCertificate(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
+}
+
+const hintCertificate = "name in route.ca_file the authority that signed the server's certificate, if it is your own"
+
 // logstoreFault says what is wrong with a sink's Logstore, and what to do.
 func logstoreFault(cfg *conf.Config, name string, err error) conf.Fault {
 	at := "sink." + name
@@ -136,6 +145,9 @@ func logstoreFault(cfg *conf.Config, name string, err error) conf.Fault {
 	case sls.Denied:
 		fix = "allow it to the access key: sealtail provision --print-policies prints the policies"
 	case sls.Network:
+		if isCertificate(err) {
+			fix = hintCertificate
+		}
 		if fix == "" {
 			fix = "see whether endpoint and route are right, and the service answers"
 		}

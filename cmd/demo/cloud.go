@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -169,7 +170,9 @@ func (t *cloudTour) rights(ctx context.Context) error {
 		actions := regexp.MustCompile(`"((?:log|kms):[A-Za-z*]+)"`).FindAllStringSubmatch(policy, -1)
 		var names []string
 		for _, a := range actions {
-			names = append(names, a[1])
+			if !slices.Contains(names, a[1]) {
+				names = append(names, a[1])
+			}
 		}
 		t.say("%-7s %s", who.name, strings.Join(names, ", "))
 	}

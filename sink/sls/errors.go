@@ -108,9 +108,10 @@ const (
 	hintConfig    = "mend the endpoint, or a proxy that changes requests"
 	hintAllow     = "allow the action on the resource to the RAM identity of the access key"
 	hintKey       = "replace the access key"
+	hintSignature = "replace the access key, or mend the region: requests are signed for it"
 	hintQuota     = "ask for a greater quota, or ship less"
 	hintShards    = "split the Logstore's shards"
-	hintUnknown   = "nothing is dropped; the service's support knows this code"
+	hintUnknown   = "the service's support knows this code"
 	hintOther     = "see what answers in the place of the service: a proxy, a portal, another server"
 	hintBill      = "open the service, or pay its bill"
 )
@@ -161,7 +162,7 @@ var table = []row{
 	{0, "logstoreinfoinvalid", "", Config, wait, true, "this server does not take these settings: nothing was created"},
 	{0, "projectquotaexceed", "", Throttled, wait, false, hintQuota},
 
-	{0, "signaturenotmatch", "", Refused, refresh, false, hintKey},
+	{0, "signaturenotmatch", "", Refused, refresh, false, hintSignature},
 	{0, "unauthorized", "security token", Refused, refresh, false, hintKey},
 	{0, "unauthorized", "accesskeyid not found", Refused, refresh, false, hintKey},
 	{0, "unauthorized", "accesskeyid is disabled", Refused, refresh, false, hintKey},
@@ -207,6 +208,9 @@ func find(status int, code, message string) row {
 		if r.code == code && (r.status == 0 || r.status == status) && strings.Contains(message, r.text) {
 			return r
 		}
+	}
+	if code == "" {
+		return row{class: Unknown, cmk: true, hint: hintOther}
 	}
 	return row{class: Unknown, cmk: true, hint: hintUnknown}
 }

@@ -175,10 +175,6 @@ func pullHint(e *Error) string {
 		if e.Hint == hintProvision {
 			return "mend project, logstore and region"
 		}
-	case Unknown:
-		if e.Hint == hintUnknown {
-			return "the service's support knows this code"
-		}
 	case Content, TooLarge:
 		return ""
 	}
