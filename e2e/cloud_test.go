@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	api "github.com/aliyun/aliyun-log-go-sdk"
 	"github.com/klauspost/compress/zstd"
 
 	"sealtail/reader"
@@ -202,6 +203,66 @@ func TestLogstoreAbsent(t *testing.T) {
 		t.Errorf("run asked for it %d times", n)
 	}
 	c.run("sealtail", "provision", "-c", c.path("provision.toml"))
+	c.until("all", func() bool { return len(c.open()) >= l.total() })
+	c.stop()
+	l.check(t, c.whole())
+}
+
+// A Logstore that is deleted under the agent is waited for. To one that comes
+// in its place without encryption nothing is shipped.
+func TestLogstoreDeleted(t *testing.T) {
+	c := newCloud(t, cloudOptions{stream: quickStream})
+	var l ledger
+	w := l.writer(t, c.path("logs", "a.log"))
+	c.start()
+	for range 100 {
+		w.line()
+	}
+	c.until("the first lines", func() bool { return len(c.open()) == l.total() })
+	first := c.open()
+	admin := c.admin()
+	if err := admin.DeleteLogStore(project, logstore); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		w.line()
+	}
+	c.until("that it is gone", func() bool { return c.logged("LogStoreNotExist") > 0 })
+	taken := c.count("sls.PutLogs:200")
+	if err := admin.CreateLogStoreV2(project, &api.LogStore{Name: logstore, TTL: 1, ShardCount: 2}); err != nil {
+		t.Fatal(err)
+	}
+	c.until("that another is there", func() bool { return c.logged("the Logstore is not encrypted") > 0 })
+	if n := c.count("sls.PutLogs:200") - taken; n > 0 {
+		t.Errorf("%d requests were taken by a Logstore that is not encrypted", n)
+	}
+	if err := admin.DeleteLogStore(project, logstore); err != nil {
+		t.Fatal(err)
+	}
+	c.run("sealtail", "provision", "-c", c.path("provision.toml"))
+	c.stop() // the agent would look again within minutes; at its start it does so at once
+	c.start()
+	c.until("the rest", func() bool { return len(first)+len(c.open()) >= l.total() })
+	c.stop()
+	l.check(t, append(first, c.open()...))
+}
+
+// While a clock is wrong by an hour nothing is lost, and sealing goes on.
+func TestClock(t *testing.T) {
+	c := newCloud(t, cloudOptions{stream: quickStream, key: quickCMK})
+	var l ledger
+	w := l.writer(t, c.path("logs", "a.log"))
+	w.line()
+	c.start()
+	c.until("the first line", func() bool { return len(c.open()) == 1 })
+	c.ask("PUT", "clock", `"1h"`)
+	for range 100 {
+		w.line()
+	}
+	c.until("both refusals", func() bool {
+		return c.logged("RequestTimeExpired") > 0 && c.logged("data key not refreshed, sealing goes on") > 0
+	})
+	c.ask("PUT", "clock", `"0s"`)
 	c.until("all", func() bool { return len(c.open()) >= l.total() })
 	c.stop()
 	l.check(t, c.whole())

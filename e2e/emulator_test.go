@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +15,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	api "github.com/aliyun/aliyun-log-go-sdk"
 
 	"sealtail/emul"
 	"sealtail/reader"
@@ -224,6 +228,20 @@ func (c *cloud) clients() {
 	}); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// admin is the service's own SDK, with an access key that may do everything.
+func (c *cloud) admin() *api.Client {
+	c.t.Helper()
+	transport := trusting(c.t, c.ca())
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, c.emulator.Address)
+	}
+	c.t.Cleanup(transport.CloseIdleConnections)
+	return (&api.Client{
+		Endpoint: "https://" + region + ".log.aliyuncs.com", Region: region, AuthVersion: api.AuthV4,
+		HTTPClient: &http.Client{Transport: transport}, RequestTimeOut: time.Minute, RetryTimeOut: time.Minute,
+	}).WithCredentialsProvider(api.NewStaticCredentialsProvider(c.emulator.ID, c.emulator.Secret, ""))
 }
 
 type lasting struct{ id, secret string }
