@@ -283,3 +283,24 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The state directory of a file is found whatever else is wrong with it.
+func TestStateDir(t *testing.T) {
+	t.Setenv("WHERE", "/srv/x")
+	for text, want := range map[string]string{
+		"":                                      "/var/lib/sealtail",
+		"[agent]\nstate_dir = \"${WHERE}/s\"\n": "/srv/x/s",
+		"[agent]\nstate_dir = \"/a/../b\"\nhots = 3\n[[stream]]\n": "/b",
+		"[agent]\nstate_dir = 3\n":                                 "",
+		"[agent]\nstate_dir = \"a\"\n":                             "",
+		"[agent\n":                                                 "",
+	} {
+		file := filepath.Join(t.TempDir(), "sealtail.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := conf.StateDir(file); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v; want %q", text, got, err, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -76,6 +77,32 @@ func load(file string, parse func(string, []byte, func(string) (string, bool)) (
 		return nil, err
 	}
 	return parse(file, data, os.LookupEnv)
+}
+
+// StateDir returns agent.state_dir, whatever else is wrong with the file: for
+// who asks a running agent why it refused it.
+func StateDir(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	field, _ := reflect.TypeFor[Agent]().FieldByName("StateDir")
+	var own struct {
+		Agent struct {
+			StateDir string `toml:"state_dir"`
+		} `toml:"agent"`
+	}
+	own.Agent.StateDir = field.Tag.Get("default")
+	if _, err := toml.Decode(string(data), &own); err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	d := &decoder{file: file, env: os.LookupEnv}
+	dir, _ := d.expand("agent.state_dir", own.Agent.StateDir)
+	d.checkPath("agent.state_dir", &dir)
+	if len(d.faults) > 0 {
+		return "", Faults(d.faults)
+	}
+	return dir, nil
 }
 
 // Parse checks the text of a configuration; file is its name in faults, env

@@ -81,6 +81,7 @@ type Keys struct {
 	pause   *Pause        // that lasts, or the next
 	stopped bool          // Run has returned
 	proof   time.Time
+	asked   time.Time // when the newest call began
 	calls   int64
 	rotated int64
 	failed  [5]int64 // by Class
@@ -150,6 +151,7 @@ func (ks *Keys) step() (call bool, wake time.Time) {
 	ks.life.expire(now)
 	if call = ks.life.ready(now); call {
 		ks.life.ask(now)
+		ks.asked = now
 		ks.calls++
 	}
 	ks.settle(now)

@@ -29,6 +29,8 @@ type KeyState struct {
 	Calls   int64     // to the key service
 	Rotated int64     // data keys taken into use
 	Failed  [5]int64  // failed calls by Class
+
+	Overdue time.Duration // since Run had to go on, or a call to end; 0 = it waits as it should
 }
 
 // State returns a snapshot. It may be called at any time.
@@ -45,6 +47,13 @@ func (ks *Keys) State() KeyState {
 	}
 	if !l.calling {
 		s.Next = l.due
+	}
+	next := l.due
+	if l.calling {
+		next = ks.asked.Add(l.o.CallTimeout)
+	}
+	if !next.IsZero() && !ks.stopped {
+		s.Overdue = max(0, time.Since(next))
 	}
 	if k := l.key; k != nil {
 		s.KeyID, s.DEKID, s.Locked = k.keyID(), k.id, k.secret.Locked()

@@ -708,6 +708,48 @@ func TestKeysState(t *testing.T) {
 	})
 }
 
+// A call that hangs beyond its time is overdue; waiting for hours is not.
+func TestKeysOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{err: errOut})
+		hold := make(chan struct{})
+		ks := seal.NewKeys(seal.KeyOptions{}, hangs{kms, 3 * time.Hour, hold}, seal.AES256GCM, kms.context)
+		if o := ks.State().Overdue; o != 0 {
+			t.Errorf("before Run: %v", o)
+		}
+		run(t, ks)
+		for range 3 * 60 {
+			time.Sleep(time.Minute)
+			if o := ks.State().Overdue; o != 0 {
+				t.Fatalf("in an outage: %v", o)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		if o := ks.State().Overdue; o < 9*time.Minute {
+			t.Errorf("in a call that hangs: %v", o)
+		}
+		close(hold)
+		time.Sleep(time.Minute)
+		if o := ks.State().Overdue; o != 0 {
+			t.Errorf("at the end of it: %v", o)
+		}
+	})
+}
+
+// hangs does not keep to the deadline of a call, from a moment on.
+type hangs struct {
+	*fakeKMS
+	from time.Duration
+	hold chan struct{}
+}
+
+func (h hangs) Generate(ctx context.Context, ec []byte) (seal.DataKey, error) {
+	if time.Since(h.start) >= h.from {
+		<-h.hold
+	}
+	return h.fakeKMS.Generate(ctx, ec)
+}
+
 func BenchmarkTake(b *testing.B) {
 	kms := &fakeKMS{context: []byte("\x00\x00")}
 	for _, bb := range []struct {

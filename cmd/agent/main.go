@@ -24,10 +24,10 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
         follow, seal and ship as FILE says, until SIGTERM;
         --dry-run ends at the files' end, ships nothing and writes nothing,
         --show lets it print sample records as they are
-  status -c FILE [--json]
-        say how the agent that runs with FILE stands, what is wrong and what to
-        do; exits with 0 if all is well, 3 while sealing is paused, 4 if no
-        agent runs, 5 for any other problem
+  status -c FILE | --state-dir DIR [--json]
+        say how the agent that runs with agent.state_dir of FILE stands, what is
+        wrong and what to do; exits with 0 if all is well, 3 while sealing is
+        paused, 4 if no agent runs, 5 for any other problem
   check -c FILE [--online]
         say what FILE amounts to, and all that is wrong with it;
         --online asks KMS and Log Service too, and changes nothing there

@@ -100,7 +100,7 @@ func runAgent(ctx context.Context, cfg *conf.Config, again <-chan os.Signal, log
 	}
 	came, err := status.Descriptors()
 	if err != nil {
-		return err
+		log.Warn("descriptors that came with the start are not known", zap.Error(err))
 	}
 	a.held = newHeldFiles(a.systemd, came, log)
 	return a.run(ctx, cfg, again)

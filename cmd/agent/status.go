@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"sealtail/conf"
 	"sealtail/internal/command"
 	"sealtail/status"
 )
@@ -20,18 +21,24 @@ const (
 
 func statusCommand(args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("status", flag.ContinueOnError)
-	load := configFlag(flags)
+	file := flags.String("c", "", "configuration `FILE`")
+	dir := flags.String("state-dir", "", "the agent's state `DIR`ectory")
 	asJSON := flags.Bool("json", false, "print the whole snapshot")
 	if _, err := command.Parse(flags, args, 0, 0); err != nil {
 		return err
 	}
-	cfg, err := load()
-	if err != nil {
-		return err
+	switch {
+	case *file == "" && *dir == "":
+		return command.Usage("status: -c FILE is missing")
+	case *dir == "":
+		var err error
+		if *dir, err = conf.StateDir(*file); err != nil {
+			return command.Fail(command.ExitConfig, err, "the agent may run with what the file said before: sealtail status --state-dir DIR")
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	s, text, err := status.Ask(ctx, cfg.Agent.StateDir)
+	s, text, err := status.Ask(ctx, *dir)
 	if errors.Is(err, status.ErrNotRunning) {
 		return command.Fail(exitNotRunning, err, "systemctl status sealtail, journalctl -u sealtail; or the state directory is another: agent.state_dir")
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	look       = time.Second
+	lookEach   = time.Second
 	stallAfter = time.Minute      // every loop goes on each second
 	tryAfter   = 15 * time.Minute // a try of a sink is several requests of at most a minute each
 	drainAhead = 15 * time.Second // that systemd is asked for at a time
@@ -41,40 +42,56 @@ func (t *turned) time() (at time.Time) {
 	return at
 }
 
-// watch looks at all lines each second, shows what it finds, and feeds the
-// watchdog while every loop goes on.
+// watch looks at all lines each second until ctx ends.
 func (a *agent) watch(ctx context.Context) {
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(lookEach)
 	defer tick.Stop()
-	var fed time.Time
-	said := ""
-	for {
-		s := a.snapshot()
-		a.board.Post(s)
-		var tell []string
-		if line := s.Line(); line != said {
-			said = line
-			tell = append(tell, "STATUS="+line)
-		}
-		if len(s.Stalled) == 0 {
-			if a.systemd != nil && a.systemd.Watchdog > 0 && time.Since(fed) >= a.systemd.Watchdog/4 {
-				fed = time.Now()
-				tell = append(tell, "WATCHDOG=1")
-			}
-			if s.Process.Phase == "stopping" {
-				tell = append(tell, "EXTEND_TIMEOUT_USEC="+strconv.FormatInt(drainAhead.Microseconds(), 10))
-			}
-		} else {
-			a.log.Error("loops do not go on", zap.Strings("loops", s.Stalled))
-		}
-		if len(tell) > 0 {
-			a.tell(a.systemd.Notify(tell...))
-		}
+	for w := new(watching); ; {
+		a.look(w)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// watching is what the service manager was told.
+type watching struct {
+	line    string
+	fed     time.Time
+	stalled bool
+}
+
+// look shows how all lines stand, and feeds the watchdog while every loop goes
+// on.
+func (a *agent) look(w *watching) {
+	s := a.snapshot()
+	a.board.Post(s)
+	var tell []string
+	if line := s.Line(); line != w.line {
+		w.line = line
+		tell = append(tell, "STATUS="+line)
+	}
+	stalled := len(s.Stalled) > 0
+	switch {
+	case stalled && !w.stalled:
+		a.log.Error("loops do not go on", zap.Strings("loops", s.Stalled))
+	case !stalled && w.stalled:
+		a.log.Info("all loops go on")
+	}
+	w.stalled = stalled
+	if !stalled {
+		if a.systemd != nil && a.systemd.Watchdog > 0 && time.Since(w.fed) >= a.systemd.Watchdog/4 {
+			w.fed = time.Now()
+			tell = append(tell, "WATCHDOG=1")
+		}
+		if s.Process.Phase == "stopping" {
+			tell = append(tell, "EXTEND_TIMEOUT_USEC="+strconv.FormatInt(drainAhead.Microseconds(), 10))
+		}
+	}
+	if len(tell) > 0 {
+		a.tell(a.systemd.Notify(tell...))
 	}
 }
 
@@ -124,6 +141,12 @@ func (a *agent) snapshot() *status.Snapshot {
 		s.Streams = append(s.Streams, x)
 		s.Stalled = append(s.Stalled, l.stalled(now)...)
 	}
+	for use, k := range a.keys {
+		if k.State().Overdue > stallAfter {
+			s.Stalled = append(s.Stalled, use.String())
+		}
+	}
+	slices.Sort(s.Stalled)
 	status.Judge(s)
 	return s
 }

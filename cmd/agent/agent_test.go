@@ -1,0 +1,201 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"sealtail/conf"
+	"sealtail/pipeline"
+	"sealtail/record"
+	"sealtail/seal"
+	"sealtail/sink"
+	"sealtail/spool"
+	"sealtail/status"
+	"sealtail/tail"
+)
+
+// A deleted file is kept until its position is committed as closed, here and in
+// systemd's store.
+func TestHeldFiles(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	systemd, err := status.OpenSystemd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(want string) {
+		t.Helper()
+		b := make([]byte, 1000)
+		n, err := manager.Read(b)
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("systemd is told %q, %v; want %q", b[:n], err, want)
+		}
+	}
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	held := heldFile{"my-app.1", st.Dev, st.Ino}
+	stored := func() (d status.Descriptor) {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status.Descriptor{Name: held.String(), FD: fd}
+	}
+
+	h := newHeldFiles(systemd, nil, zap.NewNop())
+	hold := h.hold("my-app.1")
+	hold(st.Dev, st.Ino, int(f.Fd()))
+	told("FDSTORE=1\nFDNAME=" + held.String() + "\nFDPOLL=0")
+	hold(st.Dev, st.Ino, int(f.Fd())) // again, by the next tailer
+	h.committed("my-app.1", []record.Position{{Dev: st.Dev, Ino: st.Ino, Offset: 10}, {Dev: st.Dev, Ino: st.Ino + 1, Closed: 1}})
+	h.committed("other", []record.Position{{Dev: st.Dev, Ino: st.Ino, Closed: 1}})
+	if fds := h.of("my-app.1"); len(fds) != 1 || len(h.of("other")) != 0 {
+		t.Errorf("held: %v", fds)
+	} else {
+		unix.Close(fds[0])
+	}
+	h.committed("my-app.1", []record.Position{{Dev: st.Dev, Ino: st.Ino, Closed: 1}})
+	told("FDSTOREREMOVE=1\nFDNAME=" + held.String())
+
+	// What comes back is taken if it is what its name says, once.
+	other := stored()
+	other.Name = heldFile{"my-app.1", st.Dev, st.Ino + 1}.String()
+	strange := stored()
+	strange.Name = "stored"
+	h = newHeldFiles(systemd, []status.Descriptor{stored(), other, strange}, zap.NewNop())
+	told("FDSTOREREMOVE=1\nFDNAME=" + other.Name)
+	told("FDSTOREREMOVE=1\nFDNAME=stored")
+	if len(h.fds) != 1 {
+		t.Errorf("came back: %v", h.fds)
+	}
+	h.keep(func(stream string) bool { return stream != "my-app.1" })
+	told("FDSTOREREMOVE=1\nFDNAME=" + held.String())
+}
+
+// stalledLine is a line whose loops run nowhere; what they tell is as of now.
+func stalledLine(t *testing.T) *line {
+	t.Helper()
+	files, err := tail.New(tail.Options{Include: []string{filepath.Join(t.TempDir(), "*")}, Key: []byte("key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pipeline.New(pipeline.Options{MaxContent: seal.MaxContent}, new(chain), forgetful{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &line{stream: conf.Stream{Name: "app"}, tail: files, pipeline: p, chain: new(chain),
+		commit: new(committer), spool: new(spool.Spool), sink: sink.New(sink.Options{}, nil, nil)}
+}
+
+// A loop is stalled when it has not gone on for a minute, and not while it
+// does not run.
+func TestStalled(t *testing.T) {
+	l := stalledLine(t)
+	now := time.Now()
+	if got := l.stalled(now.Add(time.Hour)); got != nil {
+		t.Errorf("nothing runs: %q", got)
+	}
+	l.beginning.now()
+	if got := l.stalled(now.Add(stallAfter)); got != nil {
+		t.Errorf("within a minute: %q", got)
+	}
+	if got := l.stalled(now.Add(stallAfter + 10*time.Second)); !slices.Equal(got, []string{"app: recover"}) {
+		t.Errorf("after a minute: %q", got)
+	}
+}
+
+// A loop that hangs stops the watchdog's food; a wait does not.
+func TestWatchdog(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	t.Setenv("WATCHDOG_USEC", "120000000")
+	systemd, err := status.OpenSystemd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := stalledLine(t)
+	cfg := &conf.Config{Streams: []conf.Stream{l.stream}}
+	use := keysOf(l.stream)
+	a := &agent{cfg: cfg, systemd: systemd, log: zap.NewNop(), phase: "running", final: make(chan error, 1),
+		lines: map[string]*runningLine{"app": {line: l}},
+		keys:  map[keyUse]*runningKeys{use: {Keys: seal.NewKeys(seal.KeyOptions{}, nil, seal.AES256GCM, nil)}}}
+	read := func() string {
+		b := make([]byte, 4096)
+		n, err := manager.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	var w watching
+	a.look(&w)
+	if got := read(); !strings.Contains(got, "WATCHDOG=1") {
+		t.Errorf("told %q", got)
+	}
+	long := time.Now().Add(-time.Hour)
+	l.beginning.Store(&long)
+	w.fed = long
+	a.look(&w)
+	if got := read(); strings.Contains(got, "WATCHDOG=1") || !reflect.DeepEqual(a.board.Newest().Stalled, []string{"app: recover"}) {
+		t.Errorf("told %q; stalled: %q", got, a.board.Newest().Stalled)
+	}
+	l.beginning.now()
+	a.look(&w)
+	if got := read(); !strings.Contains(got, "WATCHDOG=1") {
+		t.Errorf("told %q", got)
+	}
+}
+
+func TestNamedKeys(t *testing.T) {
+	var n namedKeys
+	add := func(kind uint8, id string) {
+		n.add(&seal.Envelope{Recipients: []seal.Recipient{{Type: kind, KeyID: []byte(id)}}})
+	}
+	for range 3 {
+		add(seal.TypeKeyring, "old")
+	}
+	add(seal.TypeHPKE, "new")
+	add(seal.TypeHPKE, "new")
+	for pending, want := range map[int64][]string{0: nil, 1: {"new"}, 2: {"new"}, 3: {"new", "old"}, 5: {"new", "old"}} {
+		got := n.among(pending)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%d pending: got %q, want %q", pending, got, want)
+		}
+	}
+}
+
+func TestChangedKeys(t *testing.T) {
+	x := conf.Agent{StateDir: "/a", Host: "h", Stop: conf.Stop{SealTimeout: 1}}
+	y := conf.Agent{StateDir: "/a", Host: "i", Stop: conf.Stop{SealTimeout: 1, ShipTimeout: 2}}
+	want := []string{"agent.host", "agent.stop.ship_timeout"}
+	if got := changedKeys("agent", reflect.ValueOf(x), reflect.ValueOf(y)); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

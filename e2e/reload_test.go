@@ -1,0 +1,160 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// reload has the configuration read again and waits until that took effect, or
+// with refused until it was refused for that reason.
+func (r *rig) reload(refused string) {
+	r.t.Helper()
+	before, _ := r.status()
+	r.agent.Process.Signal(syscall.SIGHUP)
+	r.until("the reload", func() bool {
+		s, code := r.status()
+		if code == 4 {
+			r.t.Fatal("the agent ended")
+		}
+		if refused != "" {
+			return s.Process.Reloaded.After(before.Process.Reloaded) && strings.Contains(s.Process.ReloadError, refused)
+		}
+		return s.Process.Reloads > before.Process.Reloads && s.Process.Phase == "running"
+	})
+}
+
+// Streams change, come and go under load: only those that changed begin anew,
+// and every line is opened once.
+func TestReload(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "a.log*", quickStream, quickKey)
+	stream := func(name, include, more string) string {
+		return fmt.Sprintf("\n[[stream]]\nname = %q\ninclude = [%q]\nsuite = \"sm4-gcm\"\nkey = \"main\"\nsink = \"archive\"\n%s\n", name, r.path("logs", include), more)
+	}
+	base, err := os.ReadFile(r.path("sealtail.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := stream("other", "b.log*", quickStream)
+	config := func(text string) { r.write("sealtail.toml", text) }
+	config(string(base) + other)
+	var l ledger
+	var load sync.WaitGroup
+	stop := make(chan struct{})
+	for _, name := range []string{"a.log", "b.log", "c.log"} {
+		w := l.writer(t, r.path("logs", name))
+		load.Go(func() {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for n := 1; ; n++ {
+				select {
+				case <-tick.C:
+				case <-stop:
+					return
+				}
+				w.line()
+				if n%1500 == 0 {
+					w.rotate(fmt.Sprint(n))
+				}
+			}
+		})
+	}
+	r.start()
+	r.until("the first lines", func() bool { return len(r.open()) > 0 })
+
+	changed := strings.Replace(string(base), quickStream, `batch = { max_age = "20ms", level = "better" }`, 1)
+	third := stream("third", "c.log*", `batch = { max_age = "50ms" }`)
+	for range 2 {
+		config(changed + other)
+		r.reload("")
+		config(changed + other + third)
+		r.reload("")
+		r.until("lines of the new stream", func() bool {
+			s, _ := r.status()
+			return len(s.Streams) == 3 && s.Streams[2].Sealed.Records > 0
+		})
+		config(string(base) + other)
+		r.reload("")
+	}
+	config(string(base) + other + "[[stream]]\n")
+	r.reload("stream[2]")
+	config(strings.Replace(string(base), "[agent]\n", "[agent]\nsm4_engine = \"tjfoc\"\n", 1) + other + third)
+	r.reload("")
+	s, code := r.status()
+	if code != 5 || strings.Join(s.Process.Restart, " ") != "agent.sm4_engine" {
+		t.Errorf("exit %d, waits for a restart: %q", code, s.Process.Restart)
+	}
+	close(stop)
+	load.Wait()
+	r.until("all to be opened", func() bool { return len(r.open()) >= l.total() })
+	r.stop()
+	l.check(t, r.open())
+	for stream, want := range map[string]int{"app": 4 + 1, "other": 1, "third": 2 + 1} {
+		if got := r.logged(fmt.Sprintf(`stream stopped {"stream": %q`, stream)); got != want {
+			t.Errorf("stream %s ended %d times, want %d", stream, got, want)
+		}
+	}
+}
+
+// A reload in a pause keeps the deleted files that are not read yet.
+func TestReloadInAPause(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log*", quickStream, quickKey)
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"500ms\" }\n")
+	var l ledger
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("the first line", func() bool { return len(r.open()) == 1 })
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	r.until("the pause", func() bool { _, code := r.status(); return code == 3 })
+	for range 20_000 {
+		w.line()
+	}
+	w.rotate("1")
+	w.line()
+	r.until("the rotation to be seen", func() bool { s, _ := r.status(); return s.Streams[0].Files.Followed == 2 })
+	os.Remove(w.name + ".1")
+	r.until("the file to be held", func() bool { s, _ := r.status(); return s.Streams[0].Files.Held > 0 })
+	for i := range 2 {
+		r.edit(fmt.Sprintf(`max_age = "%dms"`, 50+i), fmt.Sprintf(`max_age = "%dms"`, 51+i))
+		r.reload("")
+	}
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	r.until("all", func() bool { return len(r.open()) >= l.total() })
+	if s, _ := r.status(); s.Streams[0].Ledger.Losses != 0 {
+		t.Errorf("lost: %+v", s.Streams[0].Ledger)
+	}
+	r.stop()
+	l.check(t, r.open())
+}
+
+// A keyring that lost a key under which spooled batches are sealed is refused
+// until the key is back or the batches are shipped.
+func TestReloadOfAKeyring(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	r.write("sealed", "in the way")
+	w := new(ledger).writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("a batch in the spool", func() bool { s, code := r.status(); return code == 5 && s.Streams[0].Spool.Pending > 0 })
+	r.run("sealtail", "keyring", "new", "-f", r.path("new.json"), "--kind", "hpke-mlkem768-x25519")
+	r.run("sealtail", "keyring", "export-public", "-f", r.path("new.json"), "--out", r.path("new-public.json"))
+	r.edit(r.path("public.json"), r.path("new-public.json"))
+	r.reload("lost key hpke-mlkem768-x25519-")
+	s, _ := r.status()
+	if key := s.Streams[0].Key; key.State != "ready" && key.State != "refreshing" {
+		t.Errorf("the key before is not in use: %+v", key)
+	}
+	os.Remove(r.path("sealed"))
+	r.until("all to be shipped", func() bool { s, _ := r.status(); return s.Streams[0].Spool.Pending == 0 })
+	r.reload("")
+	r.until("the new key", func() bool {
+		s, code := r.status()
+		return code == 0 && s.Streams[0].Key.ID != "" && !strings.Contains(s.Streams[0].Key.ID, "lost")
+	})
+	r.stop()
+}
