@@ -326,3 +326,84 @@ func TestHeldOverRestarts(t *testing.T) {
 	r.stop()
 	l.check(t, r.open())
 }
+
+// Whatever is wrong with services, names, keys and rights at the start, the
+// agent starts, waits, says why, and goes on when it is mended.
+func TestNothingOutsideEndsTheAgent(t *testing.T) {
+	c := newCloud(t, cloudOptions{stream: quickStream, key: quickCMK})
+	b, err := os.ReadFile(c.path("sealtail.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := strings.Replace(string(b), `stop = { ship_timeout = "2s" }`, `stop = { seal_timeout = "200ms", ship_timeout = "200ms" }`, 1)
+	dial := fmt.Sprintf("dial_address = %q", c.emulator.Address)
+	var l ledger
+	w := l.writer(t, c.path("logs", "a.log"))
+	for _, tt := range []struct {
+		name     string
+		old, new string
+		code     int
+		says     string
+	}{
+		{"no name resolves", dial, `dial_address = "nowhere.invalid:443"`, 3, "no such host"},
+		{"nobody listens", dial, `dial_address = "127.0.0.1:1"`, 3, "connection refused"},
+		{"no access key", c.path("agent.id"), c.path("nowhere.id"), 3, "nowhere.id"},
+		{"no such CMK", c.emulator.CMKs["data"], "no-such-key", 3, "revoked"},
+		{"another region", `"` + region + `"`, `"cn-beijing"`, 5, "sink audit refuses"},
+	} {
+		if !strings.Contains(right, tt.old) {
+			t.Fatalf("%s: %q is not in the configuration", tt.name, tt.old)
+		}
+		c.write("sealtail.toml", strings.ReplaceAll(right, tt.old, tt.new))
+		c.start()
+		w.line()
+		c.until(tt.name, func() bool {
+			s, code := c.status()
+			return code == tt.code && len(s.Problems) > 0 && strings.Contains(fmt.Sprint(s.Problems), tt.says)
+		})
+		c.stop()
+	}
+	c.write("sealtail.toml", right)
+	c.start()
+	c.until("all", func() bool { return len(c.open()) >= l.total() })
+	c.stop()
+	l.check(t, c.whole())
+}
+
+// After a pause a large file does not keep what is new in others waiting.
+func TestBacklog(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	var l ledger
+	old := l.writer(t, r.path("logs", "old.log"))
+	old.line()
+	r.start()
+	r.until("the first line", func() bool { return len(r.open()) == 1 })
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	r.until("the pause", func() bool { _, code := r.status(); return code == 3 })
+	const backlog = 64 << 20
+	appendTo(t, old.name, strings.Repeat(strings.Repeat("x", 1023)+"\n", backlog>>10))
+	r.until("the backlog", func() bool { s, _ := r.status(); return s.Streams[0].Files.Lag >= backlog })
+	fresh := l.writer(t, r.path("logs", "new.log"))
+	for range 10 {
+		fresh.line()
+	}
+	r.until("the new file", func() bool { s, _ := r.status(); return s.Streams[0].Files.Followed == 2 })
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	began := time.Now()
+	r.until("the end", func() bool {
+		s, code := r.status()
+		return code == 0 && s.Streams[0].Files.Lag == 0 && s.Streams[0].Spool.Pending == 0
+	})
+	t.Logf("%d MiB in %v", backlog>>20, time.Since(began).Round(100*time.Millisecond))
+	r.stop()
+	// All that is new was sealed before half of what is old was.
+	at, news := 0, 0
+	for i, o := range r.open() {
+		if o.Inode == fresh.inode {
+			at, news = i, news+1
+		}
+	}
+	if news != 10 || at > backlog>>11 {
+		t.Errorf("%d new lines, the last as record %d", news, at)
+	}
+}

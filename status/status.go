@@ -150,7 +150,7 @@ type Sink struct {
 	Parked    uint64    `json:"parked"`
 }
 
-// Rates are as of the last half minute; an ETA of -1 is never, at this rate.
+// Rates are as of the last ten seconds; an ETA of -1 is never, at this rate.
 type Rates struct {
 	Arriving float64 `json:"arriving_bytes_per_second"` // in files
 	Sealing  float64 `json:"sealing_bytes_per_second"`

@@ -3,7 +3,7 @@ package status
 import "time"
 
 const (
-	rateSpan   = 30 * time.Second // that rates are taken over
+	rateSpan   = 10 * time.Second // that rates are taken over
 	maxSamples = 512
 )
 
