@@ -1,11 +1,14 @@
 package conf
 
 import (
+	"errors"
 	"maps"
 	"net"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,10 +178,58 @@ func (d *decoder) checkStream(at string, s Stream, c *Config, own []ownFile) {
 	for i, p := range s.Rotated {
 		d.checkPattern(index(join(at, "rotated"), i), p, false)
 	}
+	d.checkRecords(at, s)
 	d.checkTags(join(at, "tags"), s.Tags)
 	d.checkOwnFiles(at, s, own)
 	if s.Heartbeat > 5*time.Minute {
 		d.warn(join(at, "heartbeat"), "", "a reader takes a stream for dead after 15m without an envelope")
+	}
+}
+
+// checkRecords looks at what makes records of lines.
+func (d *decoder) checkRecords(at string, s Stream) {
+	if (s.Format == "cri" || s.Format == "docker") && s.Encoding != "utf-8" && s.Encoding != "" {
+		d.fault(join(at, "encoding"), "remove it", "the lines of format %q are utf-8", s.Format)
+	}
+	for i, re := range s.Keep {
+		d.checkRegexp(index(join(at, "keep"), i), re)
+	}
+	for i, re := range s.Drop {
+		d.checkRegexp(index(join(at, "drop"), i), re)
+	}
+	m, multiline := s.Multiline, join(at, "multiline")
+	if m == (Multiline{}) {
+		return
+	}
+	n := 0
+	for _, re := range [][2]string{{"preset", m.Preset}, {"start", m.Start}, {"continuation", m.Continuation}, {"end", m.End}} {
+		if re[1] == "" {
+			continue
+		}
+		n++
+		if re[0] != "preset" {
+			d.checkRegexp(join(multiline, re[0]), re[1])
+		}
+	}
+	if n != 1 {
+		d.fault(multiline, "set one of preset, start, continuation and end", "has %d of preset, start, continuation and end", n)
+	}
+}
+
+func (d *decoder) checkRegexp(at, re string) {
+	if re == "" {
+		if d.lines[at] > 0 && !d.faulted(at) {
+			d.fault(at, "write an expression, or remove it", "is empty: it matches all")
+		}
+		return
+	}
+	if _, err := regexp.Compile(re); err != nil {
+		var bad *syntax.Error
+		why := err.Error()
+		if errors.As(err, &bad) {
+			why = bad.Code.String() + ": " + bad.Expr
+		}
+		d.fault(at, "write a regular expression of RE2, in single quotes", "%q: %s", re, why)
 	}
 }
 

@@ -239,6 +239,30 @@ type Stream struct {
 	// "end" to take only what is appended. Every later file begins at its
 	// beginning.
 	StartAt string `toml:"start_at" default:"beginning" oneof:"beginning end"`
+	// How what is written is wrapped: "lines", or the lines of a container runtime,
+	// "cri" (Kubernetes) or "docker" (its json-file driver): then pieces of lines
+	// are joined, stdout and stderr apart, records have the time that the runtime
+	// gave them, and the path tells pod and container.
+	Format string `toml:"format" default:"lines" oneof:"lines cri docker"`
+	// Of the files; records are UTF-8. "utf-8" leaves bytes as they are; "utf-16"
+	// goes by the file's first two bytes. What is no text of the encoding is sealed
+	// as it is.
+	Encoding string `toml:"encoding" default:"utf-8" oneof:"utf-8 gb18030 gbk utf-16le utf-16be utf-16"`
+	// Whether a carriage return before a line feed is part of the line end.
+	TrimCR bool `toml:"trim_cr" default:"false"`
+	// A line that is not finished for this long is sealed in pieces, which a
+	// reader joins.
+	FlushAfter time.Duration `toml:"flush_after" default:"5s" min:"100ms" max:"1h"`
+	// Which lines make up one record. Absent: each is one.
+	Multiline Multiline `toml:"multiline" optional:"true"`
+	// Regular expressions (RE2; "$" is written "$$"). A record that matches none of
+	// them is dropped, and counted; one sealed in pieces is not.
+	Keep []string `toml:"keep"`
+	// Regular expressions (RE2). A record that matches one of them is dropped,
+	// likewise.
+	Drop []string `toml:"drop"`
+	// Bytes of files read in a second at most; the files buffer. "0" is no limit.
+	RateLimit Bytes `toml:"rate_limit" default:"0" min:"0" max:"64GiB"`
 	// Algorithms that seal.
 	Suite string `toml:"suite" required:"true" oneof:"aes-256-gcm sm4-gcm"`
 	// Name of a [key.NAME].
@@ -258,6 +282,24 @@ type Stream struct {
 	Hold Hold `toml:"hold"`
 	// After this much silence an empty envelope shows that the stream lives.
 	Heartbeat time.Duration `toml:"heartbeat" default:"5m" min:"1s" max:"24h"`
+}
+
+// A Multiline says which lines make up one record, by one of its first four
+// keys. A line longer than 512 KiB is a record of its own.
+type Multiline struct {
+	// Stack traces of a language, joined with what they follow.
+	Preset string `toml:"preset" oneof:"java python go node"`
+	// RE2 ("$" is written "$$") that the first line of a record matches.
+	Start string `toml:"start"`
+	// RE2 that all other lines of a record match.
+	Continuation string `toml:"continuation"`
+	// RE2 that the last line of a record matches.
+	End string `toml:"end"`
+	// How long after its last line a record is waited for. It stays in its file
+	// until then.
+	MaxAge time.Duration `toml:"max_age" default:"5s" min:"100ms" max:"1h"`
+	// Size at which a record ends.
+	MaxBytes Bytes `toml:"max_bytes" default:"512KiB" min:"1" max:"512KiB"`
 }
 
 // A Reader is what sealtail-reader -c pulls from Logstores, and what it opens

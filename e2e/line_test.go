@@ -208,7 +208,7 @@ func TestStartAtEnd(t *testing.T) {
 
 // An unfinished line stays in its file until it is finished.
 func TestUnfinishedLineAcrossAStop(t *testing.T) {
-	r := newRig(t, "aes-256-gcm", "*.log", quickStream, "")
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream+"\nflush_after = \"1h\"", "")
 	name := r.path("logs", "a.log")
 	appendTo(t, name, "whole\nhal")
 	r.start()

@@ -241,6 +241,9 @@ type opened struct {
 	Content            *string
 	Base64             *string `json:"content_base64"`
 	Event              string
+	Time, Source       string
+	Tags               map[string]string
+	Incomplete         string
 }
 
 func (o opened) text(t testing.TB) string {

@@ -22,6 +22,7 @@ type Record struct {
 	Inode              uint64
 	Offset             int64        // of its first byte in the file
 	Time               time.Time    // UTC
+	Source             string       // source stream: stdout, stderr; may be empty
 	Tags               []record.Tag // all others
 
 	Content []byte // of a record
@@ -191,7 +192,7 @@ func (o *opener) groups(n *node, at spot, groups []record.Group) error {
 		for _, r := range records {
 			outside = outside || !n.holds(r.Time)
 			rec := base
-			rec.Time, rec.Offset, rec.Content = time.Unix(0, r.Time).UTC(), r.Offset, r.Content
+			rec.Time, rec.Offset, rec.Source, rec.Content = time.Unix(0, r.Time).UTC(), r.Offset, r.Source, r.Content
 			if err := o.join.add(&rec, r.Part); err != nil {
 				return err
 			}

@@ -46,6 +46,9 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		unread = max(0, min(unread, f.end.stop-at))
 	}
 	want := min(unread, int64(f.ahead))
+	if t.rate.limit > 0 {
+		want = min(want, max(t.rate.limit, smallChunk))
+	}
 	for {
 		b := t.pool.take(lead + int(want))
 		n, err := t.fetch(f, b.mem[:lead+int(want)], at-int64(lead))

@@ -84,6 +84,9 @@ func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal
 	fmt.Fprintf(stdout, "stream %s: %s under key %s to sink %s\n", s.Name, s.Suite, s.Key, s.Sink)
 	fmt.Fprintf(stdout, "  files    %d matched\n", t.Stats().Files)
 	fmt.Fprintf(stdout, "  records  %d in %d bytes\n", n.Records, n.Raw)
+	if f := t.Stats(); f.Filtered+f.Malformed > 0 {
+		fmt.Fprintf(stdout, "  besides  %d records dropped by filters, in %d bytes; %d lines not in the format %s\n", f.Filtered, f.Dropped, f.Malformed, s.Format)
+	}
 	fmt.Fprintf(stdout, "  batches  %d of %d bytes sealed", n.Batches, n.Sealed)
 	if n.Content > 0 {
 		fmt.Fprintf(stdout, " (compressed %.1f : 1)", float64(n.Raw)/float64(n.Content))
@@ -101,6 +104,8 @@ func shown(content []byte, show bool) string {
 	const most = 160
 	s := strings.Map(func(r rune) rune {
 		switch {
+		case r == '\n': // of a record of several lines
+			return '⏎'
 		case show && unicode.IsPrint(r) && r != utf8.RuneError:
 			return r
 		case show:

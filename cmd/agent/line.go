@@ -312,6 +312,12 @@ func newTailer(s conf.Stream, streams int, o tail.Options) (*tail.Tailer, error)
 	}
 	o.MaxOpen = max(leastOpen, (limit-reserveAll)/streams-reserveStream)
 	o.Include, o.Exclude, o.Rotated, o.IgnoreOlder = s.Include, s.Exclude, s.Rotated, s.IgnoreOlder
+	o.Format, o.Encoding, o.TrimCR, o.FlushAfter = s.Format, s.Encoding, s.TrimCR, s.FlushAfter
+	o.Multiline = tail.Multiline{
+		Preset: s.Multiline.Preset, Start: s.Multiline.Start, Continuation: s.Multiline.Continuation, End: s.Multiline.End,
+		MaxAge: s.Multiline.MaxAge, MaxBytes: int(s.Multiline.MaxBytes),
+	}
+	o.Keep, o.Drop, o.RateLimit = s.Keep, s.Drop, int64(s.RateLimit)
 	o.HoldMaxBytes = max(1, int64(s.Hold.MaxBytes))
 	if o.HoldMinFree = float64(s.Hold.MinFree); o.HoldMinFree == 0 {
 		o.HoldMinFree = -1 // no floor

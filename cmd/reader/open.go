@@ -145,6 +145,7 @@ type recordJSON struct {
 	Epoch      uint64            `json:"epoch"`
 	Seq        uint64            `json:"seq"`
 	Time       string            `json:"time"`
+	Source     string            `json:"source,omitempty"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	Content    *string           `json:"content,omitempty"`
 	Base64     []byte            `json:"content_base64,omitempty"`
@@ -161,7 +162,7 @@ func printJSON(w *bufio.Writer) func(*reader.Record) error {
 		out := recordJSON{
 			Stream: r.Stream, StreamID: hex.EncodeToString(r.StreamID[:]), Host: r.Host,
 			Path: r.Path, Inode: r.Inode, Epoch: r.Epoch, Seq: r.Seq,
-			Time: r.Time.Format(time.RFC3339Nano), Tags: object(r.Tags), Event: r.Event, Fields: object(r.Fields),
+			Time: r.Time.Format(time.RFC3339Nano), Source: r.Source, Tags: object(r.Tags), Event: r.Event, Fields: object(r.Fields),
 		}
 		if r.Event == "" {
 			out.Offset = &r.Offset
