@@ -55,6 +55,9 @@ drop = ["DEBUG"]
 	if len(got) > 0 {
 		t.Errorf("besides: %v", got)
 	}
+	if out := r.run("sealtail", "explain", log, "-c", r.path("sealtail.toml")); !strings.Contains(out, "  yes ") || !strings.Contains(out, "lag 0 bytes (as of the entry of ") {
+		t.Errorf("explain says %s", out)
+	}
 	if out := r.run("sealtail", "run", "-c", r.path("sealtail.toml"), "--dry-run", "--show"); !strings.Contains(out, "INFO x⏎.at a.B") {
 		t.Errorf("dry-run says %s", out)
 	}

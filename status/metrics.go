@@ -62,6 +62,9 @@ var metrics = []metric{
 	{name: "sealtail_read_bytes_total", help: "Bytes read, line ends included.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Files.Bytes) }},
 	{name: "sealtail_read_records_total", help: "Records read.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Files.Records) }},
 	{name: "sealtail_file_errors_total", help: "Files and directories that could not be opened, listed or read, each try.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Files.Errors) }},
+	{name: "sealtail_dropped_records_total", help: "Records that keep and drop patterns dropped.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Filtered) }},
+	{name: "sealtail_dropped_bytes_total", help: "Bytes of these.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Dropped) }},
+	{name: "sealtail_malformed_lines_total", help: "Lines that are not in the stream's format, sealed as they are.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Malformed) }},
 	{name: "sealtail_losses_total", help: "Ranges of files that were gone unread, each sealed as a loss event.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Losses) }},
 	{name: "sealtail_lost_bytes_total", help: "Bytes of these.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Lost) }},
 

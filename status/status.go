@@ -85,11 +85,14 @@ type Files struct {
 //
 // seen = taken + holes + lost + unread.
 type Ledger struct {
-	Seen   int64 `json:"seen_bytes"` // of files as they grew
-	Taken  int64 `json:"taken_bytes"`
-	Holes  int64 `json:"hole_bytes"` // never written: NULs of truncated files
-	Losses int64 `json:"losses"`     // events
-	Lost   int64 `json:"lost_bytes"` // the sum of …
+	Seen      int64 `json:"seen_bytes"` // of files as they grew
+	Taken     int64 `json:"taken_bytes"`
+	Dropped   int64 `json:"dropped_bytes"`   // of these: by the user's filters
+	Filtered  int64 `json:"dropped_records"` // likewise
+	Malformed int64 `json:"malformed_lines"` // not in the stream's format, sealed as they are
+	Holes     int64 `json:"hole_bytes"`      // never written: NULs of truncated files
+	Losses    int64 `json:"losses"`          // events
+	Lost      int64 `json:"lost_bytes"`      // the sum of …
 
 	Deleted   int64 `json:"lost_deleted_bytes"`
 	Truncated int64 `json:"lost_truncated_bytes"`

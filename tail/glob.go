@@ -147,7 +147,9 @@ func (t *Tailer) excluded(p string) bool {
 
 // pruned reports whether all below a directory is excluded.
 func (t *Tailer) pruned(dir string) bool {
-	return slices.ContainsFunc(t.o.Exclude, func(g string) bool {
-		return strings.HasSuffix(g, "/**") && doublestar.MatchUnvalidated(g, dir)
-	})
+	return slices.ContainsFunc(t.o.Exclude, func(g string) bool { return prunes(g, dir) })
+}
+
+func prunes(exclude, dir string) bool {
+	return strings.HasSuffix(exclude, "/**") && doublestar.MatchUnvalidated(exclude, dir)
 }

@@ -39,7 +39,7 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	c := &checking{cfg: cfg, keys: make(map[string]string), warnings: cfg.Warnings}
+	c := &checking{cfg: cfg, keys: make(map[string]string), taken: make(map[[2]uint64]string), warnings: cfg.Warnings}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Keys)) {
 		c.key(ctx, name)
 	}
@@ -79,7 +79,8 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 // checking holds a configuration against the system it is on.
 type checking struct {
 	cfg      *conf.Config
-	keys     map[string]string // name → what wraps its data keys, in words
+	keys     map[string]string    // name → what wraps its data keys, in words
+	taken    map[[2]uint64]string // device and inode → the stream that takes the file
 	faults   conf.Faults
 	warnings []conf.Fault
 }
@@ -229,11 +230,17 @@ func (c *checking) dir(key, dir string) {
 
 // stream says in a few lines what one stream amounts to.
 func (c *checking) stream(s conf.Stream) (string, error) {
-	files, err := found(s)
+	files, taken, err := found(s)
 	if err != nil {
 		return "", fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	at := "stream." + s.Name + ".include"
+	c.twice(s.Name, at, taken)
+	for _, p := range s.Include {
+		if why := tail.Vain(p, s.Exclude); why != "" {
+			c.warn(at, p+" can match nothing: "+why, "mend or remove it")
+		}
+	}
 	if files.Files == 0 {
 		c.warn(at, "matches no file now", "")
 	}
@@ -252,15 +259,35 @@ func sinkText(s conf.Sink) string {
 	return fmt.Sprintf("Logstore %s of project %s, to be encrypted: %s", s.Logstore, s.Project, encryptionText(s.Encryption))
 }
 
+// twice warns of files that another stream takes too.
+func (c *checking) twice(stream, at string, taken []tail.Taken) {
+	by := make(map[string]int)
+	example := make(map[string]string)
+	for _, f := range taken {
+		id := [2]uint64{f.Dev, f.Inode}
+		other, known := c.taken[id]
+		if !known {
+			c.taken[id] = stream
+			continue
+		}
+		by[other]++
+		example[other] = f.Path
+	}
+	for _, other := range slices.Sorted(maps.Keys(by)) {
+		c.warn(at, fmt.Sprintf("%d files are taken by stream %s too, such as %s: their lines are sealed twice", by[other], other, example[other]),
+			"exclude them in one of the two, if that is not meant")
+	}
+}
+
 // found has the stream's files looked for as the agent does, once.
-func found(s conf.Stream) (tail.Stats, error) {
+func found(s conf.Stream) (tail.Stats, []tail.Taken, error) {
 	t, err := tail.New(tail.Options{Include: s.Include, Exclude: s.Exclude, Key: make([]byte, 32), Once: true})
 	if err != nil {
-		return tail.Stats{}, err
+		return tail.Stats{}, nil, err
 	}
 	// It has one round when it may not go on, and nobody takes what it reads.
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
 	err = t.Run(ctx, make(chan *record.Chunk))
-	return t.Stats(), err
+	return t.Stats(), t.Taken(), err
 }

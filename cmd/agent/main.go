@@ -28,6 +28,9 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
         say how the agent that runs with agent.state_dir of FILE stands, what is
         wrong and what to do; exits with 0 if all is well, 3 while sealing is
         paused, 4 if no agent runs, 5 for any other problem
+  explain NAME -c FILE
+        say which stream takes the file NAME, or why none does, and how far it
+        is taken
   check -c FILE [--online]
         say what FILE amounts to, and all that is wrong with it;
         --online asks KMS and Log Service too, and changes nothing there
@@ -77,6 +80,8 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	switch name {
 	case "run":
 		err = runCommand(args, stdout, stderr)
+	case "explain":
+		err = explainCommand(args, stdout)
 	case "status":
 		err = statusCommand(args, stdout)
 	case "check":

@@ -188,7 +188,7 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 			Truncated: t.Truncated, Rewritten: t.Rewritten, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
 		},
 		Ledger: status.Ledger{
-			Seen: t.Seen, Taken: t.Bytes, Holes: t.Hole, Losses: t.Losses, Lost: t.LostBytes,
+			Seen: t.Seen, Taken: t.Bytes, Dropped: t.Dropped, Filtered: t.Filtered, Malformed: t.Malformed, Holes: t.Hole, Losses: t.Losses, Lost: t.LostBytes,
 			Deleted: t.Lost.Deleted, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
 		},
 		Key: status.Key{
