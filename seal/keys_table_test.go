@@ -1,0 +1,292 @@
+package seal_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sealtail/seal"
+)
+
+// docs/KEYS.md shows the state machine's table as it is.
+func TestKeysTableIsInTheDocs(t *testing.T) {
+	var columns, rows []string
+	cells := make(map[string]string)
+	for _, s := range seal.Steps() {
+		if !slices.Contains(rows, s.From) {
+			rows = append(rows, s.From)
+		}
+		if !slices.Contains(columns, s.Cause) {
+			columns = append(columns, s.Cause)
+		}
+		cell := s.Next
+		if s.Do != "" {
+			cell += ", *" + s.Do + "*"
+		}
+		cells[s.From+s.Cause] = cell
+	}
+	var want strings.Builder
+	fmt.Fprintf(&want, "| | %s |\n|%s\n", strings.Join(rows, " | "), strings.Repeat("---|", len(rows)+1))
+	for _, c := range columns {
+		fmt.Fprintf(&want, "| **%s**", c)
+		for _, r := range rows {
+			cell := cells[r+c]
+			if cell == "" {
+				cell = "–"
+			}
+			fmt.Fprintf(&want, " | %s", cell)
+		}
+		want.WriteString(" |\n")
+	}
+	doc, err := os.ReadFile("../docs/KEYS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), "\n\n"+want.String()+"\n") {
+		t.Errorf("docs/KEYS.md does not hold this table:\n%s", want.String())
+	}
+}
+
+// One test for each step of the table: each answer in each phase, and time.
+func TestKeysSteps(t *testing.T) {
+	const s, m, ms = time.Second, time.Minute, time.Millisecond
+	bad := func(err error) act { return act{err: err, takes: s} }
+	good := act{takes: s}
+	// The call whose answer is tried begins at asks.
+	after := func(asks time.Duration, before []act, a act) []act {
+		a.from = asks
+		return append(before, a)
+	}
+	atInit := func(a act) ([]act, time.Duration) { return []act{a}, 0 }
+	refreshing := func(a act) ([]act, time.Duration) { return after(5*m, []act{{}}, a), 5 * m }
+	degraded := func(err error, wait time.Duration) func(act) ([]act, time.Duration) {
+		return func(a act) ([]act, time.Duration) {
+			return after(5*m+wait, []act{{}, {from: 5 * m, err: err}}, a), 5*m + wait
+		}
+	}
+	paused := func(err error, wait time.Duration) func(act) ([]act, time.Duration) {
+		return func(a act) ([]act, time.Duration) { return after(wait, []act{{err: err}}, a), wait }
+	}
+	const first, doubled = 250 * ms, 500 * ms // of an outage, at half their ceilings
+	tested := make(map[string]bool)
+	for _, tt := range []struct {
+		from   string
+		cause  string
+		answer act
+		life   func(act) ([]act, time.Duration)
+		o      seal.KeyOptions
+		phase  seal.Phase
+		reason seal.Class
+		key    uint32        // that seals afterwards; 0 = none
+		next   time.Duration // call after the answer
+	}{
+		{"init", "a data key", good, atInit, seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"init", "outage", bad(errOut), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, first},
+		{"init", "outage", bad(errUnknown), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, first},
+		{"init", "outage", bad(errRefused), atInit, seal.KeyOptions{}, seal.Paused, seal.Credentials, 0, first},
+		{"init", "throttled", bad(errThrottled), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, 1 * s},
+		{"init", "misfit", bad(errMisfit), atInit, seal.KeyOptions{}, seal.Paused, seal.Misfit, 0, 60 * s},
+		{"init", "revoked, first", bad(errRevoked), atInit, seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 10 * s},
+
+		{"refreshing", "a data key", good, refreshing, seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"refreshing", "a data key", good, refreshing, seal.KeyOptions{Rotate: m}, seal.Ready, 0, 2, 5 * m},
+		{"refreshing", "outage", bad(errOut), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, first},
+		{"refreshing", "outage", bad(errUnknown), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, first},
+		{"refreshing", "outage", bad(errRefused), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Credentials, 1, first},
+		{"refreshing", "throttled", bad(errThrottled), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, 1 * s},
+		{"refreshing", "misfit", bad(errMisfit), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Misfit, 1, 60 * s},
+		{"refreshing", "revoked, first", bad(errRevoked), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Revoked, 1, 10 * s},
+
+		{"degraded", "a data key", good, degraded(errOut, first), seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"degraded", "a data key", good, degraded(errMisfit, 60*s), seal.KeyOptions{Rotate: m}, seal.Ready, 0, 2, 5 * m},
+		{"degraded", "a data key", good, degraded(errRevoked, 10*s), seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"degraded", "outage", bad(errOut), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, doubled},
+		{"degraded", "outage", bad(errUnknown), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, doubled},
+		{"degraded", "outage", bad(errRefused), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Credentials, 1, doubled},
+		{"degraded", "throttled", bad(errThrottled), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, 2 * s},
+		{"degraded", "misfit", bad(errMisfit), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Misfit, 1, 60 * s},
+		{"degraded", "revoked, first", bad(errRevoked), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Revoked, 1, 10 * s},
+		{"degraded", "revoked, confirmed", bad(errRevoked), degraded(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 60 * s},
+		{"degraded", "revoked, first", bad(errRefused), degraded(errRefused, first), seal.KeyOptions{CredentialsGrace: s}, seal.Degraded, seal.Credentials, 1, 10 * s},
+		{"degraded", "revoked, confirmed", bad(errRefused), degraded(errRevoked, 10*s), seal.KeyOptions{CredentialsGrace: -1}, seal.Paused, seal.Credentials, 0, 60 * s},
+
+		{"paused", "a data key", good, paused(errOut, first), seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"paused", "a data key", good, paused(errRevoked, 10*s), seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"paused", "a data key", good, paused(errMisfit, 60*s), seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},
+		{"paused", "outage", bad(errOut), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, doubled},
+		{"paused", "outage", bad(errUnknown), paused(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, doubled},
+		{"paused", "outage", bad(errRefused), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Credentials, 0, doubled},
+		{"paused", "throttled", bad(errThrottled), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, 2 * s},
+		{"paused", "misfit", bad(errMisfit), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Misfit, 0, 60 * s},
+		{"paused", "revoked, first", bad(errRevoked), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 10 * s},
+		{"paused", "revoked, confirmed", bad(errRevoked), paused(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 60 * s},
+	} {
+		tested[tt.from+": "+tt.cause], tested[strings.Replace(tt.from, "refreshing", "ready", 1)+": a call begins"] = true, true
+		t.Run(fmt.Sprintf("%s/%s/%v", tt.from, tt.cause, tt.answer.err), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				script, asks := tt.life(tt.answer)
+				kms := newFake(t, script...)
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				run(t, ks)
+				time.Sleep(asks + s/2)
+				synctest.Wait()
+				if got := ks.State(); got.Phase.String() != tt.from || !got.Next.IsZero() {
+					t.Fatalf("before the answer: got %s, next call at %v, want %s in a call", got.Phase, got.Next, tt.from)
+				}
+				time.Sleep(s / 2)
+				synctest.Wait()
+				got, key := ks.State(), atHand(ks)
+				if got.Phase != tt.phase || got.Reason != tt.reason || key != tt.key || time.Until(got.Next) != tt.next {
+					t.Errorf("got %s(%s) with key %d, next call in %v, want %s(%s) with key %d, next call in %v",
+						got.Phase, got.Reason, key, time.Until(got.Next), tt.phase, tt.reason, tt.key, tt.next)
+				}
+			})
+		})
+	}
+
+	// Steps of time and use: at which moment the data key goes, and to where.
+	for _, tt := range []struct {
+		from   string
+		cause  string
+		o      seal.KeyOptions
+		script []act
+		until  time.Duration // in from
+		takes  int           // then
+		phase  seal.Phase
+		reason seal.Class
+	}{
+		{"ready", "too old", seal.KeyOptions{HardAge: 2 * m}, []act{{}, {from: 1, takes: s}}, 2 * m, 0, seal.Init, 0},
+		{"refreshing", "too old", seal.KeyOptions{HardAge: 5*m + 2*s}, []act{{}, {from: 1, takes: 4 * s}}, 5*m + 2*s, 0, seal.Init, 0},
+		{"degraded", "too old", seal.KeyOptions{HardAge: 6 * m, Grace: 10 * m}, []act{{}, {from: 1, err: errOut}}, 16 * m, 0, seal.Paused, seal.Outage},
+		{"degraded", "too old", seal.KeyOptions{HardAge: 6 * m, Grace: -1}, []act{{}, {from: 1, err: errOut}}, 6 * m, 0, seal.Paused, seal.Outage},
+		{"degraded", "too old", seal.KeyOptions{HardAge: 6 * m, Grace: 10 * m}, []act{{}, {from: 1, err: errMisfit}}, 6 * m, 0, seal.Paused, seal.Misfit},
+		{"ready", "used up", seal.KeyOptions{MaxBytes: 1000}, []act{{}, {from: 1, takes: s}}, m, 1500, seal.Init, 0},
+		{"refreshing", "used up", seal.KeyOptions{MaxBytes: 1000}, []act{{}, {from: 1, takes: 4 * s}}, 5*m + s, 1500, seal.Init, 0},
+		{"degraded", "used up", seal.KeyOptions{MaxBytes: 1000}, []act{{}, {from: 1, err: errOut}}, 6 * m, 1500, seal.Paused, seal.Outage},
+	} {
+		tested[tt.from+": "+tt.cause] = true
+		t.Run(fmt.Sprintf("%s/%s/%v", tt.from, tt.cause, tt.reason), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t, tt.script...)
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				run(t, ks)
+				if k, err := ks.Take(t.Context(), 1); err != nil { // used, so that its bounds count
+					t.Fatal(err)
+				} else {
+					k.Release()
+				}
+				time.Sleep(tt.until - 1)
+				synctest.Wait()
+				if got := ks.State().Phase; got.String() != tt.from {
+					t.Fatalf("before: got %s, want %s", got, tt.from)
+				}
+				if tt.takes == 0 {
+					time.Sleep(1)
+				} else if k, err := ks.Take(ended, tt.takes); err == nil {
+					t.Errorf("got key %d for %d bytes", serial(k), tt.takes)
+				}
+				synctest.Wait()
+				if got := ks.State(); got.Phase != tt.phase || got.Reason != tt.reason || got.KeyID != "" {
+					t.Errorf("got %s(%s) with key %q, want %s(%s) without", got.Phase, got.Reason, got.KeyID, tt.phase, tt.reason)
+				}
+			})
+		})
+	}
+
+	for _, step := range seal.Steps() {
+		if name := step.From + ": " + step.Cause; !tested[name] {
+			t.Errorf("no test of %s", name)
+		}
+	}
+}
+
+// A thousand agents that start at once, with a key service that throttles, and
+// is then out for an hour, do not call in bursts: chance alone makes a second's
+// calls more than their mean.
+func TestKeysFleet(t *testing.T) {
+	const agents, quota = 1000, 100 // calls a second
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		fleet := &fleetKMS{start: start, quota: quota, calls: make([]int, 3*3600)}
+		fleet.out = func(at time.Duration) bool { return time.Hour <= at && at < 2*time.Hour }
+		var all []*seal.Keys
+		for i := range uint64(agents) {
+			ks := seal.NewKeys(seal.KeyOptions{}, fleet, seal.AES256GCM, []byte{0, 0})
+			ks.SetRandom(rand.New(rand.NewPCG(i, 1)).Float64)
+			all = append(all, ks)
+			run(t, ks)
+		}
+		ready := func() (n int) {
+			for _, ks := range all {
+				if ks.State().KeyID != "" {
+					n++
+				}
+			}
+			return n
+		}
+		time.Sleep(time.Minute)
+		if n := ready(); n != agents {
+			t.Errorf("a minute after the start %d of %d have a data key", n, agents)
+		}
+		time.Sleep(2*time.Hour + time.Minute)
+		if n := ready(); n != agents {
+			t.Errorf("two minutes after the outage %d of %d have a data key", n, agents)
+		}
+		time.Sleep(28 * time.Minute)
+		synctest.Wait()
+		fleet.mu.Lock()
+		defer fleet.mu.Unlock()
+		for _, p := range []struct {
+			name     string
+			from, to int // seconds
+			most     int // calls in any second
+		}{
+			// What began together is spread over 40 % of Refresh by the next call.
+			{"once all have started", 60, 3600, 3 * agents / 120},
+			{"in the outage", 3600, 7200, 2 * agents / 15},
+			{"when it ends", 7200, 7200 + 60, 2 * agents / 15},
+			{"after it", 7200 + 60, 9000, 3 * agents / 120},
+		} {
+			peak := slices.Max(fleet.calls[p.from:p.to])
+			t.Logf("%s: at most %d calls a second", p.name, peak)
+			if peak > p.most {
+				t.Errorf("%s: %d calls in a second, want at most %d", p.name, peak, p.most)
+			}
+		}
+	})
+}
+
+// A fleetKMS is one key service for many agents: it throttles above quota
+// calls in a second.
+type fleetKMS struct {
+	start time.Time
+	quota int
+	out   func(at time.Duration) bool
+
+	mu    sync.Mutex
+	calls []int // in each second since start
+}
+
+func (f *fleetKMS) Generate(context.Context, []byte) (seal.DataKey, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := time.Since(f.start)
+	n := &f.calls[int(at.Seconds())]
+	*n++
+	switch {
+	case f.out(at):
+		return seal.DataKey{}, errOut
+	case *n > f.quota:
+		return seal.DataKey{}, errThrottled
+	}
+	return seal.DataKey{Plain: seal.NewSecret(32), Recipients: []seal.Recipient{{Type: 5, KeyID: []byte("cmk"), Wrapped: []byte("w")}}}, nil
+}
