@@ -3,13 +3,13 @@ package seal
 import (
 	"bytes"
 	"context"
-	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
 	"time"
 
+	"sealtail/seal/internal/schedule"
 	"sealtail/seal/internal/sm"
 )
 
@@ -33,7 +33,7 @@ type ChainOptions struct {
 type Chain struct {
 	identity *Identity
 	keys     *Keys
-	aead     func(key []byte) (cipher.AEAD, error)
+	aead     func(key []byte) (*schedule.AEAD, error)
 	public   []byte
 	salt     func(b []byte)
 

@@ -1,10 +1,11 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
+
+	"sealtail/seal/internal/schedule"
 )
 
 const (
@@ -136,6 +137,7 @@ func (e *Envelope) Open(dek []byte) (content []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer aead.Wipe()
 	frame, err := aead.Open(nil, k.nonce, e.Payload, e.header)
 	if err != nil {
 		return nil, ErrDecrypt
@@ -164,7 +166,7 @@ type sealing struct {
 	dek     []byte
 	section []byte // key section
 	public  []byte // of the host
-	aead    func(key []byte) (cipher.AEAD, error)
+	aead    func(key []byte) (*schedule.AEAD, error)
 	sign    func(message []byte) ([]byte, error)
 }
 
@@ -199,6 +201,7 @@ func (s *sealing) seal(buf []byte, h *Header, content []byte) (env []byte, diges
 	if err != nil {
 		return nil, digest, err
 	}
+	defer aead.Wipe()
 	aead.Seal(env[payload:payload], k.nonce, env[payload:payload+frame], header)
 
 	digest = h.Suite.digest(header, [32]byte(k.commitment), h.Suite.sum(env[payload:end]))

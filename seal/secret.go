@@ -81,6 +81,19 @@ func (s Secret) Wipe() {
 	*m = mapping{}
 }
 
+// HideMemory keeps the memory of this process, in which secrets are, out of core
+// dumps, and from all processes but root's. A program calls it first of all.
+func HideMemory() error {
+	// Where the kernel pipes cores to a program, RLIMIT_CORE alone does not count.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make this process undumpable: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("limit core dumps: %w", err)
+	}
+	return nil
+}
+
 const redacted = "[redacted]"
 
 // String returns "[redacted]".

@@ -4,8 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 
 	"sealtail/seal"
 )
@@ -53,6 +59,15 @@ func TestSecretIsRedacted(t *testing.T) {
 		}
 		out.Write(b)
 	}
+	for _, encoder := range []zapcore.Encoder{
+		zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()),
+	} {
+		log := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&out), zap.DebugLevel))
+		log.Info("a secret", zap.Any("s", s), zap.Any("p", &s), zap.Any("outer", outer), zap.Stringer("text", s), zap.Reflect("r", outer),
+			zap.Error(fmt.Errorf("with %v", s)), zap.Any("all", []seal.Secret{s}))
+		log.Sugar().Infow("a secret", "s", s, "outer", outer)
+		log.Sugar().Infof("%v %+v %#v %x", s, outer, &outer, s)
+	}
 	text, _ := s.MarshalText()
 	out.Write(text)
 	for _, leak := range []string{"ZZ", "5a5a", "5A5A", "90 90", "90, 90", "0x5a", "Wlpa"} {
@@ -62,5 +77,31 @@ func TestSecretIsRedacted(t *testing.T) {
 	}
 	if got, want := fmt.Sprintf("%v %s %#v", s, s.String(), s), "[redacted] [redacted] [redacted]"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestHideMemory(t *testing.T) {
+	const inChild = "SEALTAIL_TEST_HIDE"
+	if os.Getenv(inChild) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestHideMemory$")
+		cmd.Env = append(os.Environ(), inChild+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := seal.HideMemory(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || d != 0 {
+		t.Errorf("dumpable: got %d, %v", d, err)
+	}
+	var core unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core.Cur != 0 || core.Max != 0 {
+		t.Errorf("core limit: got %+v, %v", core, err)
+	}
+	// What the agent itself looks up of its files still works.
+	if _, err := os.Readlink("/proc/self/fd/1"); err != nil {
+		t.Error(err)
 	}
 }

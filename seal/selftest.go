@@ -86,7 +86,7 @@ var (
 	}
 )
 
-func knownAEAD(newAEAD func(key []byte) (cipher.AEAD, error), v aeadVector) error {
+func knownAEAD[A cipher.AEAD](newAEAD func(key []byte) (A, error), v aeadVector) error {
 	a, err := newAEAD(unhex(v.key))
 	if err != nil {
 		return err

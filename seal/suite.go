@@ -2,13 +2,12 @@ package seal
 
 import (
 	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ed25519"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"fmt"
 	"hash"
 
+	"sealtail/seal/internal/schedule"
 	"sealtail/seal/internal/sm"
 )
 
@@ -77,8 +76,8 @@ func (s Suite) publicSize() int {
 	return ed25519.PublicKeySize
 }
 
-// aead returns the suite's AEAD under a key of keySize.
-func (s Suite) aead(key []byte) (cipher.AEAD, error) {
+// aead returns the suite's AEAD under a key of keySize. The caller wipes it.
+func (s Suite) aead(key []byte) (*schedule.AEAD, error) {
 	if len(key) != s.keySize() {
 		return nil, fmt.Errorf("%s takes no key of %d bytes", s, len(key))
 	}
@@ -89,7 +88,7 @@ func (s Suite) aead(key []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(b)
+	return schedule.GCM(b)
 }
 
 func (s Suite) newHash() hash.Hash {
@@ -105,15 +104,6 @@ func (s Suite) sum(b []byte) [hashSize]byte {
 		return sm.Sum(b)
 	}
 	return sha256.Sum256(b)
-}
-
-// expand is HKDF-Expand (RFC 5869, section 2.3). The caller wipes the answer.
-func (s Suite) expand(secret []byte, info string, n int) []byte {
-	okm, err := hkdf.Expand(s.newHash, secret, info, n)
-	if err != nil {
-		panic("seal: " + err.Error()) // n is beyond 255 hashes
-	}
-	return okm
 }
 
 // verify reports whether signature is public's over message.

@@ -44,6 +44,7 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 		c.key(ctx, name)
 	}
 	c.dir("agent.state_dir", cfg.Agent.StateDir)
+	c.memory("/proc/swaps")
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sinks)) {
 		c.sink(ctx, name)
 	}
@@ -225,6 +226,23 @@ func (c *checking) dir(key, dir string) {
 			c.warn(key, at+" cannot be written to by this user", "it must be by the agent's user")
 		}
 		return
+	}
+}
+
+// memory looks at whether what is in memory can get to a disk.
+func (c *checking) memory(swaps string) {
+	if b, err := os.ReadFile(swaps); err == nil && strings.Count(string(b), "\n") > 1 { // its first line is a heading
+		c.warn("agent", "this host swaps: lines that are read can get to its disk in clear; data keys cannot", "encrypt swap, turn it off, or set MemorySwapMax=0 in the service")
+	}
+	uses := make(map[keyUse]bool)
+	for _, s := range c.cfg.Streams {
+		uses[keysOf(s)] = true
+	}
+	// A data key takes a page, the next one and what an answer is decoded to others.
+	need := uint64(len(uses)) * 8 * uint64(unix.Getpagesize())
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err == nil && limit.Cur < need && os.Geteuid() != 0 {
+		c.warn("agent", fmt.Sprintf("RLIMIT_MEMLOCK is %d bytes, data keys take %d: they can get into swap", limit.Cur, need), "set LimitMEMLOCK=1M in the service")
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"sealtail/conf"
 	"sealtail/internal/command"
+	"sealtail/seal"
 )
 
 const usage = `Usage: sealtail COMMAND [ARGUMENTS]
@@ -67,6 +68,9 @@ const program command.Program = "sealtail"
 var release string
 
 func main() {
+	if err := seal.HideMemory(); err != nil {
+		program.Tell(os.Stderr, "warning", err.Error())
+	}
 	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"sealtail/conf"
 	"sealtail/internal/command"
+	"sealtail/seal"
 )
 
 const usage = `Usage: sealtail-reader COMMAND [ARGUMENTS] INPUT...
@@ -144,6 +145,9 @@ const program command.Program = "sealtail-reader"
 var release string
 
 func main() {
+	if err := seal.HideMemory(); err != nil {
+		program.Tell(os.Stderr, "warning", err.Error())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		stop() // a second signal ends it at once

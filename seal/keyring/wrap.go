@@ -3,7 +3,6 @@ package keyring
 import (
 	"bytes"
 	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hpke"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,6 +11,7 @@ import (
 	"fmt"
 
 	"sealtail/seal"
+	"sealtail/seal/internal/schedule"
 	"sealtail/seal/internal/sm"
 )
 
@@ -106,6 +106,7 @@ func (k *key) wrap(dek, context []byte) (seal.Recipient, error) {
 	if err != nil {
 		return seal.Recipient{}, err
 	}
+	defer aead.Wipe()
 	head := k.head()
 	nonce := make([]byte, nonceSize)
 	rand.Read(nonce)
@@ -132,6 +133,7 @@ func (k *key) unwrap(wrapped, context []byte) (dek []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
+		defer aead.Wipe()
 		head := k.head()
 		sealed, ok := bytes.CutPrefix(wrapped, head)
 		if !ok || len(sealed) < nonceSize {
@@ -155,7 +157,8 @@ func (k *key) head() []byte {
 	return append([]byte{wireVersion, k.kind.wire(), byte(len(k.id))}, k.id...)
 }
 
-func (k *key) aead() (cipher.AEAD, error) {
+// aead returns the AEAD of a symmetric key. The caller wipes it.
+func (k *key) aead() (*schedule.AEAD, error) {
 	if k.kind == SM4GCM {
 		return sm.NewGCM(k.secret)
 	}
@@ -163,7 +166,7 @@ func (k *key) aead() (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
+	return schedule.GCM(block)
 }
 
 func hpkeInfo(context []byte) []byte { return append([]byte("SE1-dek\x00"), context...) }

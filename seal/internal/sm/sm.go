@@ -32,6 +32,8 @@ import (
 	"github.com/emmansun/gmsm/sm2"
 	"github.com/emmansun/gmsm/sm3"
 	"github.com/emmansun/gmsm/sm4"
+
+	"sealtail/seal/internal/schedule"
 )
 
 const (
@@ -48,13 +50,13 @@ var (
 )
 
 // NewGCM returns SM4-GCM with nonces of 12 bytes and tags of 16 under a key of
-// [KeySize]. It is safe for concurrent use.
-func NewGCM(key []byte) (cipher.AEAD, error) {
+// [KeySize]. It is safe for concurrent use, until it is wiped.
+func NewGCM(key []byte) (*schedule.AEAD, error) {
 	b, err := sm4.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(b)
+	return schedule.GCM(b)
 }
 
 // Encrypt encrypts one block of 16 bytes: SM4 without a mode, for self-tests.
