@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +82,7 @@ type Pipeline struct {
 	zstd   *zstd.Encoder
 	buf    []byte // of the last compression
 	sealed chan entry
-	spare  sync.Pool // of *[]byte: what held an envelope that is committed
+	spare  chan []byte // memory of envelopes that are committed
 	count  counters
 }
 
@@ -151,7 +150,7 @@ func New(o Options, sealer Sealer, spool Spool) (*Pipeline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
-	return &Pipeline{o: o, sealer: sealer, spool: spool, zstd: enc, sealed: make(chan entry, 1)}, nil
+	return &Pipeline{o: o, sealer: sealer, spool: spool, zstd: enc, sealed: make(chan entry, 1), spare: make(chan []byte, 2)}, nil
 }
 
 // encoderOptions are zstd's for a level. Its fastest level finds nothing more in
@@ -223,8 +222,11 @@ func (p *Pipeline) append(ctx context.Context) error {
 			if err := p.spool.Append(ctx, e.env, e.moved); err != nil {
 				return fmt.Errorf("append to spool: %w", err)
 			}
-			if env := e.env; env != nil {
-				p.spare.Put(&env)
+			if e.env != nil {
+				select {
+				case p.spare <- e.env:
+				default:
+				}
 			}
 		case <-tick.C:
 		}
@@ -391,10 +393,12 @@ func (p *Pipeline) commit(ctx context.Context, e entry) error {
 
 // room returns memory for an envelope.
 func (p *Pipeline) room() []byte {
-	if b, ok := p.spare.Get().(*[]byte); ok {
-		return *b
+	select {
+	case b := <-p.spare:
+		return b
+	default:
+		return nil
 	}
-	return nil
 }
 
 // compress returns the content to seal, valid until the next call: the list

@@ -107,10 +107,9 @@ type Sink struct {
 	q Queue
 	s Store
 
-	spare sync.Pool // of *[]byte: what held the envelopes of a request that ended
-
 	mu      sync.Mutex // guards what follows; held while the queue is trimmed, so that trims keep their order
 	window  []*request // handed out by the queue and not trimmed, oldest first
+	spare   [][]byte   // memory of requests that ended, at most one for each that may be in flight
 	failing int        // requests that wait for their next try
 	stats   Stats
 	trying  map[*try]bool // under way
@@ -197,8 +196,7 @@ func (k *Sink) Run(ctx context.Context) error {
 		requests.Go(func() {
 			err := k.ship(ctx, envs)
 			k.end(r, err == nil)
-			held := envs[0][:0]
-			k.spare.Put(&held)
+			k.keep(envs[0][:0])
 			if err != nil && ctx.Err() == nil {
 				stop(final{err})
 			}
@@ -218,15 +216,35 @@ func (k *Sink) Run(ctx context.Context) error {
 func (k *Sink) next(ctx context.Context) (envs [][]byte, upto uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
-	buf, ok := k.spare.Get().(*[]byte)
-	if !ok {
-		buf = new([]byte)
-	}
-	envs, upto, err = k.q.Next(ctx, *buf, k.o.MaxRequest)
+	envs, upto, err = k.q.Next(ctx, k.room(), k.o.MaxRequest)
 	if err != nil {
-		k.spare.Put(buf)
+		k.drop()
 	}
 	return envs, upto, err
+}
+
+// room returns memory for the envelopes of a request, if there is any.
+func (k *Sink) room() (buf []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if n := len(k.spare); n > 0 {
+		buf, k.spare = k.spare[n-1], k.spare[:n-1]
+	}
+	return buf
+}
+
+func (k *Sink) keep(buf []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.spare = append(k.spare, buf)
+}
+
+// drop leaves the memory of requests to the garbage collector: for a turn there
+// was nothing to ship.
+func (k *Sink) drop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.spare = nil
 }
 
 // final marks the error that ended Run from the inside.

@@ -91,7 +91,10 @@ func (s *Spool) take(buf []byte, max int) (envs [][]byte, upto uint64, short boo
 		marks []mark
 		next  time.Time // of the first envelope that was left
 	)
-	buf = slices.Grow(buf[:0], int(min(left, int64(max))))
+	if want := int(min(left, int64(max))); cap(buf) < want {
+		buf = make([]byte, 0, want)
+	}
+	buf = buf[:0]
 	for {
 		end, more := s.advance()
 		if !more {
@@ -113,11 +116,12 @@ func (s *Spool) take(buf []byte, max int) (envs [][]byte, upto uint64, short boo
 		}
 		if f.env > 0 {
 			from := len(buf)
-			if from == 0 {
-				buf = slices.Grow(buf, f.env)
-			} else if from+f.env > min(max, cap(buf)) {
+			if from > 0 && from+f.env > min(max, cap(buf)) {
 				next = time.Unix(0, f.time)
 				break
+			}
+			if cap(buf) < f.env {
+				buf = make([]byte, 0, f.env)
 			}
 			buf = buf[:from+f.env]
 			if err = s.envelope(&f, buf[from:]); err != nil {

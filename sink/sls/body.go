@@ -9,11 +9,14 @@ import (
 
 // bodies makes LogGroups as they are sent, in memory that other requests had.
 type bodies struct {
-	pool sync.Pool // of *bytes.Buffer
+	spare chan *bytes.Buffer
 
 	mu      sync.Mutex // held while a body is compressed
 	encoder *zstd.Encoder
 }
+
+// spareBodies is how many buffers are kept for requests to come.
+const spareBodies = 2
 
 func newBodies() *bodies {
 	// Matches are not worth looking for in base64: a small window costs
@@ -25,7 +28,7 @@ func newBodies() *bodies {
 	if err != nil {
 		panic("sls: " + err.Error())
 	}
-	return &bodies{encoder: enc}
+	return &bodies{spare: make(chan *bytes.Buffer, spareBodies), encoder: enc}
 }
 
 // plain returns the LogGroup, of size bytes.
@@ -49,16 +52,24 @@ func (p *bodies) packed(g *logGroup, size int) *bytes.Buffer {
 	return b
 }
 
-// room returns an empty buffer for size bytes.
+// room returns an empty buffer for size bytes: a spare one, unless it is too
+// small, or so large that it is better left to the garbage collector.
 func (p *bodies) room(size int) *bytes.Buffer {
-	b, ok := p.pool.Get().(*bytes.Buffer)
-	if !ok {
-		b = new(bytes.Buffer)
+	select {
+	case b := <-p.spare:
+		if n := b.Cap(); size <= n && n <= max(4*size, 1<<20) {
+			b.Reset()
+			return b
+		}
+	default:
 	}
-	b.Reset()
-	b.Grow(size)
-	return b
+	return bytes.NewBuffer(make([]byte, 0, size))
 }
 
 // done takes back a buffer that nobody reads any more.
-func (p *bodies) done(b *bytes.Buffer) { p.pool.Put(b) }
+func (p *bodies) done(b *bytes.Buffer) {
+	select {
+	case p.spare <- b:
+	default:
+	}
+}
