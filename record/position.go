@@ -23,7 +23,7 @@ type Position struct {
 	Dev, Ino uint64
 	Offset   int64  // bytes taken
 	From     int64  // where this advance began: what lies in [From, Offset) is in this entry
-	Size     int64  // last seen
+	Size     int64  // last seen; under one ID it becomes less only when it is closed
 	Head     Print  // of the first min(Offset, 1024) bytes
 	Marker   Print  // of the last min(Offset, 1024) bytes before Offset
 	Deleted  bool   // no name is left in the file system
@@ -174,6 +174,11 @@ func (ps *Positions) put(p Position) {
 	if p.Next == 0 {
 		// It may be told past what was made before it was known.
 		p.Next = ps.files[p.ID].Next
+	}
+	if p.Closed == 0 && p.Until == 0 {
+		// What tells how far a file is taken may be older than what told how
+		// much it has.
+		p.Size = max(p.Size, ps.files[p.ID].Size)
 	}
 	ps.files[p.ID] = p
 }

@@ -11,11 +11,11 @@ import (
 
 // suspect marks a new file that agrees with a followed one as far as it goes:
 // the copy of copytruncate, or a backup. It is not read yet.
-func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
-	if n.fd < 0 || n.gz != nil || t.o.Once {
+func (t *Tailer) suspect(n *file, fd int, st *unix.Stat_t) {
+	if fd < 0 || n.gz != nil || t.o.Once {
 		return
 	}
-	f := t.original(n, st)
+	f := t.original(n, fd, st)
 	if f == nil {
 		return
 	}
@@ -27,11 +27,11 @@ func (t *Tailer) suspect(n *file, st *unix.Stat_t) {
 // original returns the file that n may be the copy of. Where they have less in
 // common than a full print, the name must be one that rotation makes of the
 // other's.
-func (t *Tailer) original(n *file, st *unix.Stat_t) *file {
-	if head, ok := t.printAt(n.fd, printBytes, 0); ok {
+func (t *Tailer) original(n *file, fd int, st *unix.Stat_t) *file {
+	if head, ok := t.printAt(fd, printBytes, 0); ok {
 		i := 0
 		for f := t.heads[headKey(head)]; f != nil && i < maxTwins; f, i = f.twin, i+1 {
-			if f != n && f.gz == nil && t.agreesSoFar(n, st.Size, f) {
+			if f != n && f.gz == nil && t.agreesSoFar(fd, st.Size, f) {
 				return f
 			}
 		}
@@ -39,12 +39,12 @@ func (t *Tailer) original(n *file, st *unix.Stat_t) *file {
 	dir, name := filepath.Split(n.pos.Path)
 	for _, from := range unrotated(name) {
 		if d := t.dirs[filepath.Clean(dir)]; d != nil {
-			if e := d.names[from]; e != nil && e.file != nil && e.file != n && t.shortAgrees(n, st, e.file) {
+			if e := d.names[from]; e != nil && e.file != nil && e.file != n && t.shortAgrees(n, fd, st, e.file) {
 				return e.file
 			}
 		}
 		for _, f := range t.wantedAt[dir+from] {
-			if t.shortAgrees(n, st, f) {
+			if t.shortAgrees(n, fd, st, f) {
 				return f
 			}
 		}
@@ -54,11 +54,11 @@ func (t *Tailer) original(n *file, st *unix.Stat_t) *file {
 
 // shortAgrees reports whether n may be the copy of f, of which less than a full
 // print is known.
-func (t *Tailer) shortAgrees(n *file, st *unix.Stat_t, f *file) bool {
+func (t *Tailer) shortAgrees(n *file, fd int, st *unix.Stat_t, f *file) bool {
 	h := f.pos.Head.Len
 	return 0 < h && h < printBytes && !f.undecided() && st.Size >= f.pos.Offset &&
-		st.Mtim.Nano() >= f.look.mtime && t.agrees(n.fd, n.pos.Path, &f.pos) &&
-		(f.pos.Offset > 0 || t.sameSoFar(n, st.Size, f))
+		st.Mtim.Nano() >= f.look.mtime && t.agrees(fd, n.pos.Path, &f.pos) &&
+		(f.pos.Offset > 0 || t.sameSoFar(fd, st.Size, f))
 }
 
 // unrotated returns the names that rotation may have made name of.
@@ -76,38 +76,40 @@ func unrotated(name string) (from []string) {
 	return from
 }
 
-// agreesSoFar compares n, a file of that size, with f where the shorter ends.
-func (t *Tailer) agreesSoFar(n *file, size int64, f *file) bool {
+// agreesSoFar compares an open file of that size with f where the shorter ends.
+func (t *Tailer) agreesSoFar(fd int, size int64, f *file) bool {
 	if f.pos.Offset == 0 {
-		return t.sameSoFar(n, size, f)
+		return t.sameSoFar(fd, size, f)
 	}
 	if size >= f.pos.Offset {
-		m, ok := t.printAt(n.fd, int(f.pos.Marker.Len), f.pos.Offset-int64(f.pos.Marker.Len))
+		m, ok := t.printAt(fd, int(f.pos.Marker.Len), f.pos.Offset-int64(f.pos.Marker.Len))
 		return ok && m == f.pos.Marker
 	}
-	return f.fd >= 0 && t.sameBefore(n, f, size)
+	return f.fd >= 0 && t.sameBefore(fd, f, size)
 }
 
 // sameSoFar compares n with f, of which nothing was taken and whose head n has,
 // unless f was replaced meanwhile.
-func (t *Tailer) sameSoFar(n *file, size int64, f *file) bool {
+func (t *Tailer) sameSoFar(fd int, size int64, f *file) bool {
 	var st unix.Stat_t
 	switch {
 	case f.index < 0:
 		return true
-	case !f.told || f.fd < 0:
+	case !f.told:
 		return false
+	case f.fd < 0:
+		return true
 	case t.fstat(f, &st) != nil || st.Size < f.look.sure:
 		return true
 	}
-	return t.sameBefore(n, f, min(size, f.look.sure))
+	return t.sameBefore(fd, f, min(size, f.look.sure))
 }
 
 // sameBefore compares the last bytes before end.
-func (t *Tailer) sameBefore(n, f *file, end int64) bool {
+func (t *Tailer) sameBefore(fd int, f *file, end int64) bool {
 	few := min(end, printBytes)
 	a, b := t.scratch[:few], t.scratch[printBytes:printBytes+few]
-	i, err := t.fetch(n, a, end-few)
+	i, err := pread(fd, a, end-few)
 	j, err2 := t.fetch(f, b, end-few)
 	return err == nil && err2 == nil && int64(i) == few && int64(j) == few && bytes.Equal(a, b)
 }
@@ -124,7 +126,7 @@ func (t *Tailer) copied(n *file, st *unix.Stat_t) bool {
 	case st.Size != n.pos.Size:
 		n.pos.Size = st.Size
 		n.copy.until = t.now + copyWait
-		if !t.agreesSoFar(n, st.Size, f) {
+		if !t.agreesSoFar(n.fd, st.Size, f) {
 			n.copy.of = nil
 		}
 	case t.now >= n.copy.until:

@@ -3,6 +3,8 @@ package tail
 import (
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"sealtail/record"
 )
 
@@ -146,3 +148,22 @@ func ParseDocker(line []byte) (source string, time int64, text []byte, last, ok 
 
 // PodTags tests what paths of containers' logs tell.
 func PodTags(path string) []record.Tag { return podTags(path) }
+
+// SetWatcher replaces what gives watchers.
+func (t *Tailer) SetWatcher(w func() (*fsnotify.Watcher, error)) { t.watcher = w }
+
+// TryWatch begins to watch, as Run does.
+func (t *Tailer) TryWatch() { t.tryWatch() }
+
+// SetRead replaces the reading of files.
+func (t *Tailer) SetRead(read func(fd int, b []byte, off int64) (int, error)) { t.pread = read }
+
+// Deaf takes all watches off.
+func (t *Tailer) Deaf() {
+	for _, p := range t.watch.w.WatchList() {
+		t.watch.w.Remove(p)
+	}
+}
+
+// Overflow is what the system says when it dropped events.
+func (t *Tailer) Overflow() { t.watch.w.Errors <- fsnotify.ErrEventOverflow }

@@ -33,12 +33,13 @@ type file struct {
 	container  []record.Tag // as its path tells them
 	tagged     string       // that path
 
-	told      bool   // the receiver has a position of this ID
-	held      bool   // told to Options.Hold
-	hole      int64  // bytes before the offset that were never written, not told yet
-	foundSize int64  // as told last to Options.Found
-	lost      []loss // to be told
-	dirty     bool   // the position is to be told
+	told      bool          // the receiver has a position of this ID
+	held      bool          // told to Options.Hold
+	hole      int64         // bytes before the offset that were never written, not told yet
+	foundSize int64         // as told last to Options.Found
+	foundAt   time.Duration // when that was
+	lost      []loss        // to be told
+	dirty     bool          // the position is to be told
 
 	// Whether it is in a list of Tailer, or where.
 	queued, waits, hot    bool
@@ -62,7 +63,7 @@ type looking struct {
 	short        time.Duration // since when it is shorter than the offset; 0 = it is not
 	shrunk       bool          // it was shorter since
 	mtime, ctime int64         // unix ns, as of the last read
-	verified     int64         // mtime as of the last verify
+	verified, as int64         // mtime and size as of the last verify
 	disk         int64         // bytes it takes there
 
 	every time.Duration // between looks
@@ -109,6 +110,16 @@ func (t *Tailer) resize(f *file, size int64) {
 	f.look.size = size
 }
 
+// rename gives the position another ID: under one, sizes never become less.
+func (t *Tailer) rename(f *file) {
+	if f.told {
+		old := &file{pos: f.pos, told: true, fd: -1, index: -1}
+		old.pos.Forget = true
+		t.tell(old)
+	}
+	f.pos.ID, f.told = newID(), false
+}
+
 // sure says that what the file has up to size goes on what was taken. If it
 // was seen to have more, that was cut off.
 func (t *Tailer) sure(f *file, st *unix.Stat_t) {
@@ -119,6 +130,7 @@ func (t *Tailer) sure(f *file, st *unix.Stat_t) {
 	if st.Size < f.look.size {
 		f.look.shrunk = false
 		t.n.Truncated++
+		t.rename(f)
 		t.lose(f, max(st.Size, f.pos.Offset), f.look.size, reasonTruncated)
 	}
 	t.note(f, st)

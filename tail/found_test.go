@@ -196,3 +196,23 @@ func TestH24_EndsTellsNothing(t *testing.T) {
 	b.step(second)
 	b.wantSet("first", "new")
 }
+
+// A file that was partly taken grew in a pause, the agent was killed, and the
+// file removed before the next start: what it grew by is told.
+func TestH09_GrownInAPauseAndRemoved(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.want("one")
+	b.tail.Round(second)
+	for range 3 {
+		b.write("a.log", "123\n")
+		b.tail.Round(6 * second)
+	}
+	b.stop() // as if killed: nothing more is told
+	b.remove("a.log")
+	b.step(0)
+	b.step(6 * second)
+	b.wantLosses("a.log 4-16 deleted unread")
+	b.quiet()
+}

@@ -23,7 +23,8 @@ import (
 // Inflating goes by steps, so that it does not hold up the loop.
 
 const (
-	inflateStep  = 8 << 20          // inflated bytes a turn
+	inflateStep  = 8 << 20          // inflated bytes of a file at once
+	inflateTurn  = 32 << 20         // of all files a turn
 	maxInflaters = 4                // at once: each takes up to a megabyte
 	gzWait       = 60 * time.Second // how long a .gz that is not whole may stay as it is and have a loss wait for it
 )
@@ -224,7 +225,10 @@ func (t *Tailer) check(f *file) {
 	}
 	// buf has the last bytes before base = at.
 	step := t.scratch
-	for n := 0; n < inflateStep; {
+	if t.inflatedAt != t.now {
+		t.inflatedAt, t.inflated = t.now, 0
+	}
+	for n := 0; n < inflateStep && t.inflated < inflateTurn; {
 		m, err := io.ReadFull(g.in, step)
 		if m > 0 {
 			if g.at == 0 {
@@ -236,6 +240,7 @@ func (t *Tailer) check(f *file) {
 			t.passTwins(g, step[:m])
 		}
 		n += m
+		t.inflated += m
 		switch {
 		case err == io.EOF || err == io.ErrUnexpectedEOF && g.ended():
 			if g.at == 0 {
@@ -290,7 +295,7 @@ func (t *Tailer) findTwins(z *file, head []byte) {
 		if p.Ino != z.pos.Ino && !t.madeOf(z.pos.Path, p.Path) {
 			return
 		}
-		if p.Head.Len > 0 && t.print(head[:p.Head.Len]) != p.Head || p.Head.Len == 0 && p.Ino != z.pos.Ino {
+		if p.Deleted && p.Ino == z.pos.Ino || p.Head.Len == 0 || t.print(head[:p.Head.Len]) != p.Head {
 			return
 		}
 		z.gz.twins = append(z.gz.twins, twin{f: f, id: p.ID, at: p.Offset, mark: p.Marker})
@@ -318,12 +323,15 @@ func (t *Tailer) madeOf(path, from string) bool {
 func (t *Tailer) decide(z *file) bool {
 	g := z.gz
 	var best *file
-	for _, w := range g.twins {
+	for i := range g.twins {
+		w := &g.twins[i]
+		if w.f.pos.ID != w.id {
+			w.f = t.lostAs(w)
+		}
 		if w.f.pos.ID != w.id || w.f.pos.Forget || !w.agree || w.f.pos.Offset > g.size {
 			continue
 		}
-		if best == nil || w.f.pos.Ino == z.pos.Ino && best.pos.Ino != z.pos.Ino ||
-			w.f.pos.Offset > best.pos.Offset && (best.pos.Ino != z.pos.Ino || w.f.pos.Ino == z.pos.Ino) {
+		if best == nil || w.f.pos.Offset > best.pos.Offset || w.f.pos.Offset == best.pos.Offset && w.f.pos.Ino == z.pos.Ino {
 			best = w.f
 		}
 	}
@@ -352,6 +360,16 @@ func (t *Tailer) decide(z *file) bool {
 	}
 	t.tell(z)
 	return true
+}
+
+// lostAs returns what has the position of a twin now: its file began anew.
+func (t *Tailer) lostAs(w *twin) *file {
+	for _, f := range t.unbound[w.f.pos.Ino] {
+		if f.pos.ID == w.id {
+			return f
+		}
+	}
+	return w.f
 }
 
 // pass moves a whole .gz, not read yet, to its end.
@@ -390,7 +408,11 @@ func (t *Tailer) abandon(z *file) {
 // yet and may still become whole.
 func (t *Tailer) pending(f *file) bool {
 	return slices.ContainsFunc(t.zips, func(z *file) bool {
-		return t.madeOf(z.pos.Path, f.pos.Path) && !(z.gz.failed && t.now >= z.gz.tried+gzWait)
+		g := z.gz
+		if g.whole {
+			return slices.ContainsFunc(g.twins, func(w twin) bool { return w.id == f.pos.ID && w.agree })
+		}
+		return t.madeOf(z.pos.Path, f.pos.Path) && !(g.failed && t.now >= g.tried+gzWait)
 	})
 }
 

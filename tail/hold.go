@@ -25,6 +25,7 @@ func (t *Tailer) lostName(f *file) {
 		t.unbind(f)
 		f.end.reason = reasonDeleted
 		t.want(f)
+		t.find(f)
 		return
 	}
 	var st unix.Stat_t

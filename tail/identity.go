@@ -85,14 +85,17 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 	if f := t.bound[k]; f != nil {
 		if f.fd >= 0 || t.o.Once {
 			unix.Close(fd)
-		} else {
-			same := t.same(f, fd)
+			return f
+		}
+		same := t.same(f, fd, path, st)
+		if same || path == f.pos.Path {
 			t.opened(f, fd)
 			if !same {
 				t.startOver(f, reasonRewritten)
 			}
+			return f
 		}
-		return f
+		t.lostName(f) // another file has its inode
 	}
 	if zipped(path, fd, st) {
 		return t.newGz(path, fd, st, false, false)
@@ -106,22 +109,33 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		}
 	}
 	if f != nil {
+		if f.pos.Head.Len == 0 && path != f.pos.Path {
+			// It was empty: that another file has its inode, and a copy of what is
+			// followed, is as likely.
+			t.takeUnbound(f)
+			f.pos.Path = path
+			t.suspect(f, fd, st)
+			t.tell(f)
+		}
 		t.bind(f, fd, st)
 		return f
 	}
 	t.forgetClosed(st)
 	f = &file{pos: record.Position{ID: newID(), Path: path}, fd: -1}
 	f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
+	aged := !t.o.Once && t.old(st)
+	if !aged {
+		t.suspect(f, fd, st)
+	}
 	t.bind(f, fd, st)
 	if t.o.Once {
 		return f
 	}
-	if t.old(st) && t.toEnd(f) {
+	if aged && t.toEnd(f) {
 		f.told = false // only its bytes are
 		t.tell(f)
 		return f
 	}
-	t.suspect(f, st)
 	if f.copy.of == nil { // else it has no position of its own yet
 		t.tell(f)
 	}

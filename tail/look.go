@@ -69,10 +69,10 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 // verify has a file begin anew whose content was replaced, while nobody takes
 // chunks: it may be rotated away before it is read.
 func (t *Tailer) verify(f *file, st *unix.Stat_t) {
-	if !t.blocked || f.gz != nil || f.look.verified == st.Mtim.Nano() {
+	if !t.blocked || f.gz != nil || f.look.verified == st.Mtim.Nano() && f.look.as == st.Size {
 		return
 	}
-	f.look.verified = st.Mtim.Nano()
+	f.look.verified, f.look.as = st.Mtim.Nano(), st.Size
 	fd := f.fd
 	if fd < 0 {
 		var err error
@@ -90,6 +90,10 @@ func (t *Tailer) verify(f *file, st *unix.Stat_t) {
 	}
 	if t.agrees(fd, f.pos.Path, &f.pos) {
 		f.look.sure = max(f.look.sure, st.Size)
+		if f.pos.Offset == 0 && f.pos.Head.Len < printBytes {
+			f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
+			t.hasHead(f)
+		}
 		return
 	}
 	if f.look.shrunk {

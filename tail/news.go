@@ -32,10 +32,13 @@ func (t *Tailer) tell(f *file) {
 	t.find(f)
 }
 
+// apart reports whether the position is to be told past the channel.
+func (t *Tailer) apart(f *file) bool { return t.leaving || t.blocked || f.untraced() }
+
 // find has the position told to [Options.Found] if a restart could lose the
 // file without a trace.
 func (t *Tailer) find(f *file) {
-	if t.o.Found != nil && !f.fresh && (t.leaving || f.untraced()) {
+	if t.o.Found != nil && !f.fresh && t.apart(f) {
 		f.fresh = true
 		t.fresh = append(t.fresh, f)
 	}
@@ -53,14 +56,14 @@ func (t *Tailer) found() {
 	ps := make([]record.Position, 0, len(t.fresh))
 	for _, f := range t.fresh {
 		f.fresh = false
-		if !t.leaving && !f.untraced() || f.pos.Forget || f.pos.Closed != 0 || f.undecided() {
+		if !t.apart(f) || f.pos.Forget || f.pos.Closed != 0 || f.undecided() {
 			continue
 		}
 		p := t.still(f)
 		p.Offset, p.From, p.Marker, p.Sources = 0, 0, record.Print{}, nil
 		p.Deleted = f.name.unlinked
 		ps = append(ps, p)
-		f.foundSize = f.look.size
+		f.foundSize, f.foundAt = f.look.size, t.now
 		if !f.told {
 			f.told, f.dirty = true, len(f.lost) > 0
 		}
@@ -72,10 +75,10 @@ func (t *Tailer) found() {
 	}
 }
 
-// grown has the size of an untraced file told again once it doubled, so that
-// not much is missing of it should it be lost.
+// grown has the size of a file told again once it doubled, or grew and was not
+// told for a while, so that not much is missing of it should it be lost.
 func (t *Tailer) grown(f *file) {
-	if f.told && f.look.size > 2*f.foundSize {
+	if f.told && f.look.size > f.foundSize && (f.look.size > 2*f.foundSize || t.now >= f.foundAt+foundWait) {
 		t.find(f)
 	}
 }

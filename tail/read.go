@@ -128,7 +128,7 @@ func (t *Tailer) fetch(f *file, b []byte, off int64) (int, error) {
 	if f.gz != nil {
 		return f.gz.read(f.fd, b, off)
 	}
-	return pread(f.fd, b, off)
+	return t.pread(f.fd, b, off)
 }
 
 // fstat says in st what an open file is now, Size being that of its content.

@@ -26,6 +26,10 @@ func (t *Tailer) keep(f *file, fd int) {
 	f.end.read = false
 	f.look.news = t.now
 	t.n.Open++
+	if f.gz != nil && f.undecided() {
+		t.look(f) // small ones are decided at once
+		return
+	}
 	t.enqueue(f)
 }
 
@@ -64,13 +68,13 @@ func (t *Tailer) reopen(f *file) {
 	var st unix.Stat_t
 	fd, err := t.open(f.pos.Path, &st)
 	if err == nil && (inode{st.Dev, st.Ino}) == f.key() {
-		same := t.same(f, fd)
+		same := t.same(f, fd, f.pos.Path, &st)
 		t.keep(f, fd)
 		if !same {
 			t.startOver(f, reasonRewritten)
 		}
 		if f.pos.Offset == 0 {
-			t.suspect(f, &st)
+			t.suspect(f, f.fd, &st)
 		}
 		return
 	}
@@ -83,9 +87,12 @@ func (t *Tailer) reopen(f *file) {
 }
 
 // same reports whether a file that was closed is what it was. Of one that
-// something was taken of the next read tells.
-func (t *Tailer) same(f *file, fd int) bool {
-	return f.pos.Offset > 0 || f.gz != nil || t.agrees(fd, f.pos.Path, &f.pos)
+// something was taken of the next read tells, unless it has another name.
+func (t *Tailer) same(f *file, fd int, path string, st *unix.Stat_t) bool {
+	if z := zipped(path, fd, st); z || f.gz != nil {
+		return z == (f.gz != nil)
+	}
+	return f.pos.Offset > 0 && path == f.pos.Path || t.agrees(fd, path, &f.pos)
 }
 
 // yield closes a file that was read to its end if others wait, or always with

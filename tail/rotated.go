@@ -161,9 +161,9 @@ func (t *Tailer) sibling(p string) {
 		t.forgetClosed(&st)
 		f := &file{pos: record.Position{ID: newID(), Path: p}, fd: -1}
 		f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
+		t.suspect(f, fd, &st)
 		t.bind(f, fd, &st)
 		f.end.gone = t.now
-		t.suspect(f, &st)
 		if f.copy.of == nil {
 			t.tell(f)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"sealtail/record"
@@ -16,9 +17,7 @@ import (
 func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 	defer close(out)
 	defer t.close()
-	if !t.o.Once {
-		t.watch = newWatch(t.log)
-	}
+	t.tryWatch()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var c *record.Chunk // read and not taken yet
@@ -84,9 +83,13 @@ func (t *Tailer) wait() time.Duration { return max(0, min(t.nextRound, t.nextHot
 
 // round scans, looks at every file and settles what a scan alone can tell.
 func (t *Tailer) round() {
+	if t.watch == nil && t.watchAt > 0 && t.now >= t.watchAt {
+		t.tryWatch()
+	}
 	if t.now >= t.nextScan {
 		start, opened := time.Now(), t.n.Opened
 		t.scan()
+		t.scanned(time.Since(start), opened)
 		t.nextScan = 0
 		if opened == t.n.Opened { // opening files is no cost of each scan
 			t.nextScan = t.now + scanShare*time.Since(start)
@@ -117,6 +120,20 @@ func (t *Tailer) round() {
 	}
 	t.telling = true
 	t.count()
+}
+
+// scanned says when scans begin to take longer than they may, opening files
+// apart, and when they do no more.
+func (t *Tailer) scanned(took time.Duration, opened int64) {
+	t.n.ScanTime = took
+	if slow := took > t.o.Poll && opened == t.n.Opened; slow != t.slow && opened == t.n.Opened {
+		t.slow = slow
+		if slow {
+			t.log.Warn("a scan takes longer than its interval: new files are found late", zap.Duration("took", took), zap.Duration("interval", t.o.Poll))
+		} else {
+			t.log.Info("scans are as fast as they should be", zap.Duration("took", took))
+		}
+	}
 }
 
 // lookHot looks at the busy files and lists the directories that are due.
@@ -199,7 +216,7 @@ func (t *Tailer) afterFirstScan() {
 	var st unix.Stat_t
 	for _, f := range t.files {
 		if !f.told && !f.undecided() && f.fd >= 0 && t.fstat(f, &st) == nil {
-			t.suspect(f, &st) // anew: what it may be the copy of is known now
+			t.suspect(f, f.fd, &st) // anew: what it may be the copy of is known now
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"sealtail/record"
 	"sealtail/tail"
 )
@@ -21,11 +23,16 @@ type running struct {
 	stop    func() error
 }
 
-func (b *bench) run(buffered int) *running {
+func (b *bench) run(buffered int) *running { b.t.Helper(); return b.runWith(buffered, nil) }
+
+func (b *bench) runWith(buffered int, watcher func() (*fsnotify.Watcher, error)) *running {
 	b.t.Helper()
 	b.o.Positions = b.pos.All()
 	t, err := tail.New(b.o)
 	b.do(err)
+	if watcher != nil {
+		t.SetWatcher(watcher)
+	}
 	if b.noPoll {
 		t.NoPoll()
 	}
@@ -257,7 +264,7 @@ func TestStats(t *testing.T) {
 	b.step(0)
 	b.step(second)
 	s := b.tail.Stats()
-	s.Turned = time.Time{}
+	s.Turned, s.ScanTime = time.Time{}, 0
 	want := tail.Stats{Files: 2, Open: 2, Opened: 2, Seen: 11, Bytes: 8, Records: 2, Lag: 3, Scans: 2}
 	if s != want {
 		t.Errorf("got %+v, want %+v", s, want)

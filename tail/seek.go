@@ -138,8 +138,10 @@ func (t *Tailer) tryWanted(path string) {
 		}
 	}
 	f := t.among(same, fd, path)
-	if f == nil {
-		f = t.copyOfWanted(fd, path, &st)
+	if f == nil || f.pos.Head.Len == 0 { // an empty one may be any
+		if c := t.copyOfWanted(fd, path, &st); c != nil {
+			f = c
+		}
 	}
 	if f == nil {
 		unix.Close(fd)
@@ -167,9 +169,18 @@ func (t *Tailer) tryWanted(path string) {
 // far as they are known, are lost. A scan that could not see everything says
 // nothing.
 func (t *Tailer) settleWanted() {
+	if len(t.wanted) == 0 {
+		return
+	}
+	copies := map[uint64]bool{} // that another file may have the content of
+	for _, f := range t.files {
+		if f.copy.of != nil {
+			copies[f.copy.id] = true
+		}
+	}
 	for i := len(t.wanted) - 1; i >= 0; i-- {
 		f := t.wanted[i]
-		if t.now < f.end.gone+copyWait || t.failed || !f.end.sought || t.pending(f) {
+		if t.now < f.end.gone+copyWait || t.failed || !f.end.sought || t.pending(f) || copies[f.pos.ID] {
 			continue
 		}
 		t.unwant(f)
@@ -199,7 +210,7 @@ func (t *Tailer) revisit() {
 	for _, fs := range t.unbound {
 		for _, f := range fs {
 			var st unix.Stat_t
-			if f.pos.Closed == 0 || f.pos.Deleted || f.end.barred || f.pos.Forget || f.look.mtime == 0 {
+			if f.pos.Closed == 0 || f.pos.Deleted || f.end.barred || f.pos.Forget || f.look.mtime == 0 || f.gz != nil {
 				continue
 			}
 			if stat(f.pos.Path, &st) == nil && st.Ino == f.pos.Ino && st.Size > f.pos.Size && t.bound[inode{st.Dev, st.Ino}] == nil {

@@ -30,6 +30,8 @@ type Stats struct {
 	Losses    int64 // loss events
 	Scans     int64
 
+	ScanTime time.Duration // of the last scan of all directories
+
 	Turned time.Time // when the loop went on last; zero before Ends and Run, and after Run
 
 	ScanErrors  int64 // directories that could not be listed

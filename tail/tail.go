@@ -85,6 +85,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
@@ -104,8 +105,8 @@ type Options struct {
 	// Found, if set, is told the positions of files that a restart could lose
 	// without a trace: those that nothing was taken of, when they are
 	// identified, and again when they were renamed or have grown; those without
-	// a name, when they lose it or have grown; and when Run ends, all with
-	// unread bytes. It is called by the goroutine of Run, also while nobody
+	// a name, when they lose it or have grown; while nobody takes chunks all that
+	// have grown; and when Run ends, all with unread bytes. It is called by the goroutine of Run, also while nobody
 	// takes chunks, and must not block; it may keep the slice. What is told is
 	// to be committed at once. Offset is always 0: of a file that more is
 	// committed of, only path, size, Deleted and Next are news.
@@ -141,6 +142,7 @@ type Options struct {
 
 const (
 	minLook    = 25 * time.Millisecond // between looks at a busy file
+	foundWait  = 5 * time.Second       // between tellings of how a file grows while nobody takes chunks
 	copyWait   = 5 * time.Second       // how long the content of a replaced file is looked for
 	forgetWait = 24 * time.Hour        // from the closing of a file that is gone to the end of its position
 	verifyEach = 10                    // scans: every so many ask for each inode instead of believing the directory
@@ -180,39 +182,45 @@ type Tailer struct {
 	dirents []byte
 	free    func(fd int) (share float64, ok bool) // of the disk below an open file
 	remote  func(fd int) bool                     // whether an open file may lie elsewhere
-	remotes map[uint64]bool                       // by device
+	pread   func(fd int, b []byte, off int64) (int, error)
+	watcher func() (*fsnotify.Watcher, error)
+	remotes map[uint64]bool // by device
 	scans   int
 	blocked bool // a chunk is not taken
 	started bool // the first round's scan is over
 	failed  bool // the last scan could not see everything
 
-	files     []*file            // that have a name or a descriptor
-	bound     map[inode]*file    // the same
-	unbound   map[uint64][]*file // positions without a file, by inode number
-	heads     map[uint64]*file   // both kinds, by the beginning of a full head; chained
-	wanted    []*file            // of unbound: being looked for
-	wantedAt  map[string][]*file // the same, by path
-	queue     fifo               // files with unread bytes
-	waiting   fifo               // files with news that there is no descriptor for
-	hot       []*file            // looked at more often than each Poll
-	fresh     []*file            // to be told to Options.Found
-	leaving   bool               // Run is about to return
-	dirty     []*file            // with something to tell beside their bytes
-	telling   bool               // it is time to tell it
-	losing    bool               // a loss is to be told
-	zips      []*file            // .gz of which it is not known what they are
-	inflaters int                // open
-	chains    map[string]int64   // paths of rotated files, and when those were written to last: see after
-	again     []*rereading
-	againAt   time.Duration // not before
-	turned    bool          // the files were asked last
+	files      []*file            // that have a name or a descriptor
+	bound      map[inode]*file    // the same
+	unbound    map[uint64][]*file // positions without a file, by inode number
+	heads      map[uint64]*file   // both kinds, by the beginning of a full head; chained
+	wanted     []*file            // of unbound: being looked for
+	wantedAt   map[string][]*file // the same, by path
+	queue      fifo               // files with unread bytes
+	waiting    fifo               // files with news that there is no descriptor for
+	hot        []*file            // looked at more often than each Poll
+	fresh      []*file            // to be told to Options.Found
+	leaving    bool               // Run is about to return
+	dirty      []*file            // with something to tell beside their bytes
+	telling    bool               // it is time to tell it
+	losing     bool               // a loss is to be told
+	zips       []*file            // .gz of which it is not known what they are
+	inflaters  int                // open
+	inflated   int                // bytes, in the turn of …
+	inflatedAt time.Duration
+	chains     map[string]int64 // paths of rotated files, and when those were written to last: see after
+	again      []*rereading
+	againAt    time.Duration // not before
+	turned     bool          // the files were asked last
 
 	nextRound time.Duration
 	nextScan  time.Duration
 	nextHot   time.Duration
 	nextLong  time.Duration
-	watch     *watch // nil = polling only
-	noisy     []*dir // not watched for a while
+	watch     *watch        // nil = polling only
+	watchAt   time.Duration // when watching is tried again, if it is nil
+	slow      bool          // the last scan took longer than Options.Poll
+	noisy     []*dir        // not watched for a while
 
 	n      Stats // the loop's own
 	mu     sync.Mutex
@@ -265,7 +273,7 @@ func New(o Options) (*Tailer, error) {
 		cut:  cutter{max: o.MaxRecord, id: newID, trimCR: o.TrimCR},
 		rate: rate{limit: o.RateLimit},
 		pool: newPool(o.MaxRecord),
-		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree, remote: statfsRemote, remotes: map[uint64]bool{},
+		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree, remote: statfsRemote, pread: pread, watcher: fsnotify.NewWatcher, remotes: map[uint64]bool{},
 		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{}, chains: map[string]int64{},
 		vacant: map[string][]*file{}, awaited: map[uint64]*file{},
 	}

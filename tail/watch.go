@@ -40,16 +40,27 @@ type watch struct {
 	errs  int64           // guarded by mu
 }
 
-// newWatch returns nil, after saying so, where the system has no watches left.
-func newWatch(log *zap.Logger) *watch {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		log.Warn("files are not watched, polling only", zap.Error(err))
-		return nil
+// tryWatch begins to watch, unless the system has no watches left: said once,
+// counted, and tried again later.
+func (t *Tailer) tryWatch() {
+	if t.o.Once {
+		return
 	}
-	h := &watch{log: log, w: w, wake: make(chan struct{}, 1), done: make(chan struct{}), names: map[string]bool{}}
+	w, err := t.watcher()
+	if err != nil {
+		if t.watchAt == 0 {
+			t.log.Warn("files are not watched, polling only", zap.Error(err))
+		}
+		t.n.WatchErrors++
+		t.watchAt = t.now + retryWatch
+		return
+	}
+	if t.watchAt > 0 {
+		t.log.Info("files are watched")
+	}
+	h := &watch{log: t.log, w: w, wake: make(chan struct{}, 1), done: make(chan struct{}), names: map[string]bool{}}
 	go h.collect()
-	return h
+	t.watch = h
 }
 
 // collect ends when close is called.
@@ -159,8 +170,10 @@ func (t *Tailer) watchDir(d *dir) {
 	}
 	if err := h.w.Add(d.path); err != nil {
 		t.n.WatchErrors++
+		if h.retry == 0 {
+			h.log.Warn("directory is not watched, polling only", zap.String("path", d.path), zap.Error(err))
+		}
 		h.retry = t.now + retryWatch
-		h.log.Warn("directory is not watched, polling only", zap.String("path", d.path), zap.Error(err))
 		return
 	}
 	d.watched, d.events, d.since = true, 0, t.now
