@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	modelSeed  = flag.Uint64("model.seed", 0, "seed of TestModel; 0 = a new one")
+	modelSeed  = flag.Uint64("model.seed", 1, "seed of TestModel; 0 = a new one")
 	modelSteps = flag.Int("model.steps", 1000, "steps of TestModel")
 )
 
