@@ -60,7 +60,7 @@ type Agent struct {
 	// takes part in the self-test.
 	SM4Engine string `toml:"sm4_engine" default:"emmansun" oneof:"emmansun tjfoc"`
 	// HOST:PORT where /livez, /readyz and /metrics are answered, without
-	// encryption or password: names of files and hosts, numbers, no line. "" = nowhere.
+	// encryption or password: names of streams, numbers, errors; no line. "" = nowhere.
 	Listen string `toml:"listen" default:"127.0.0.1:19470"`
 	// How long a stop (SIGTERM) may take.
 	Stop Stop `toml:"stop"`

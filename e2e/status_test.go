@@ -264,6 +264,7 @@ func (m *manager) store(text string, oob []byte) {
 // process that does not go on does not.
 func TestServiceManager(t *testing.T) {
 	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"3s\" }\n")
 	m := newManager(t)
 	w := new(ledger).writer(t, r.path("logs", "a.log"))
 	w.line()
@@ -281,8 +282,12 @@ func TestServiceManager(t *testing.T) {
 	m.until("READY=1")
 	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
 	m.until("STATUS=1 streams, 1 files")
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	m.until("STATUS=paused")
+	w.line()
 	r.agent.Process.Signal(syscall.SIGTERM)
 	m.until("STOPPING=1")
+	m.until("EXTEND_TIMEOUT_USEC=15000000")
 	r.stop()
 }
 

@@ -100,7 +100,7 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 	if l.Paused.Why == "" && l.Files.LagAge > late.Seconds() {
 		add(Warning, l.Name, "lines are sealed "+Span(l.Files.LagAge)+" late", time.Time{}, catchUp(l.Trend.LagETA, "lines come faster than they are sealed"))
 	}
-	if !l.Key.Locked && l.Key.ID != "" {
+	if s.Process.Swap && !l.Key.Locked && l.Key.ID != "" {
 		add(Warning, l.Name, "the data key's memory is not locked, it may be swapped", time.Time{}, "raise LimitMEMLOCK, or turn swap off")
 	}
 }

@@ -36,6 +36,7 @@ type Process struct {
 	Descriptors int64     `json:"descriptors"`
 	MaxOpen     int64     `json:"max_descriptors"`
 	Memory      int64     `json:"memory_bytes"` // resident
+	Swap        bool      `json:"swap"`         // the machine swaps to disk
 
 	Reloads     int64     `json:"reloads"`                // that took effect
 	Reloaded    time.Time `json:"reloaded,omitzero"`      // when the newest was tried

@@ -64,7 +64,8 @@ func TestJudge(t *testing.T) {
 			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 ranges"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
-		{"swappable", func(_ *status.Snapshot, l *status.Stream) { l.Key.Locked = false }, []string{"warning: the data key's memory"}, "warning", true},
+		{"swappable", func(s *status.Snapshot, l *status.Stream) { s.Process.Swap, l.Key.Locked = true, false }, []string{"warning: the data key's memory"}, "warning", true},
+		{"not locked, without swap", func(_ *status.Snapshot, l *status.Stream) { l.Key.Locked = false }, nil, "1 streams", true},
 		{"refused reload", func(s *status.Snapshot, _ *status.Stream) {
 			s.Process.ReloadError, s.Process.Restart = "line 3", []string{"agent.host"}
 		}, []string{"warning: reload refused", "warning: changed, and waits for a restart: agent.host"}, "warning: reload refused", true},

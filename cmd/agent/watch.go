@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
 	"sealtail/seal"
@@ -56,8 +57,12 @@ func (a *agent) watch(ctx context.Context) {
 	}
 }
 
-// watching is what the service manager was told.
+// watching is what watch keeps from one look to the next: what the service
+// manager was told, and what costs much to count.
 type watching struct {
+	descriptors int64
+	counted     time.Time
+
 	line    string
 	fed     time.Time
 	stalled bool
@@ -66,7 +71,11 @@ type watching struct {
 // look shows how all lines stand, and feeds the watchdog while every loop goes
 // on.
 func (a *agent) look(w *watching) {
-	s := a.snapshot()
+	if time.Since(w.counted) >= 10*lookEach {
+		w.counted = time.Now()
+		w.descriptors = descriptors()
+	}
+	s := a.snapshot(w.descriptors)
 	a.board.Post(s)
 	var tell []string
 	if line := s.Line(); line != w.line {
@@ -125,12 +134,13 @@ func (a *agent) listen(ctx context.Context) {
 	all.Wait()
 }
 
-// snapshot is called by watch alone.
-func (a *agent) snapshot() *status.Snapshot {
+// snapshot is called by look alone.
+func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
 	s := &status.Snapshot{Time: now, Process: a.process(), Stalled: []string{}}
+	s.Process.Descriptors = descriptors
 	for _, c := range a.cfg.Streams {
 		l := a.lines[c.Name]
 		if l == nil {
@@ -151,6 +161,17 @@ func (a *agent) snapshot() *status.Snapshot {
 	return s
 }
 
+// descriptors counts those of this process.
+func descriptors() int64 {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return int64(len(names))
+}
+
 func (a *agent) process() status.Process {
 	p := status.Process{
 		PID: os.Getpid(), Version: version(), Host: a.cfg.Agent.Host, ConfigFile: a.cfg.File, Config: a.cfg.Digest,
@@ -164,10 +185,9 @@ func (a *agent) process() status.Process {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		p.MaxOpen = int64(min(limit.Cur, 1<<62))
 	}
-	if d, err := os.Open("/proc/self/fd"); err == nil {
-		names, _ := d.Readdirnames(-1)
-		p.Descriptors = int64(len(names))
-		d.Close()
+	var system unix.Sysinfo_t
+	if unix.Sysinfo(&system) == nil {
+		p.Swap = system.Totalswap > 0
 	}
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if f := bytes.Fields(b); len(f) > 1 {
