@@ -79,3 +79,6 @@ exposure: ## the unit, also with each drop-in, as systemd-analyze security rates
 
 test-tools: ## what builds packages and image: manuals, completions, bills of materials; the same programs from two directories
 	cd tools && go vet ./... && go test -count=1 ./...
+
+test-power: ## the plug of a virtual machine pulled in full write, five times for each suite: minutes, as root
+	cd test/power && go vet ./... && go test -count=1 -timeout 30m -v .
