@@ -230,8 +230,15 @@ func TestNetworkPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	objects := decode(t, manifest)
+	policy := one[*networking.NetworkPolicy](t, objects).Spec
+	cfg, box := check(t, one[*core.ConfigMap](t, objects)), one[*apps.DaemonSet](t, objects).Spec.Template.Spec.Containers[0]
+	if got, want := fmt.Sprintf("0.0.0.0:%d", box.Ports[0].ContainerPort), cfg.Agent.Listen; got != want || len(policy.Ingress) != 1 ||
+		policy.Ingress[0].Ports[0].Port.IntVal != box.Ports[0].ContainerPort {
+		t.Errorf("port of metrics: got %s in the pod, %s in the configuration, %v in the policy", got, want, policy.Ingress)
+	}
 	var got []string
-	for _, rule := range one[*networking.NetworkPolicy](t, decode(t, manifest)).Spec.Egress {
+	for _, rule := range policy.Egress {
 		for _, p := range rule.Ports {
 			got = append(got, fmt.Sprintf("%s %s", *p.Protocol, p.Port))
 		}
@@ -254,6 +261,7 @@ func TestRefused(t *testing.T) {
 		{"nonRoot: {uid: 0}", "uid"},
 		{"resources: {limit: {}}", "limit"},
 		{"stop: {sealTimeoutSeconds: 1.5}", "sealTimeoutSeconds"},
+		{"port: 0", "port"},
 		{"state: {hostPath: var}", "hostPath"},
 		{"networkPolicy: {egressPorts: [0]}", "egressPorts"},
 		{"goMemLimit: 230Mi", "goMemLimit"},

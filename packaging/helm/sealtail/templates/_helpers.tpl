@@ -43,6 +43,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 name = {{ toJson .name }}
 include = {{ toJson .values.include }}
 exclude = {{ toJson .exclude }}
+{{- with .format }}
+format = {{ toJson . }}
+{{- end }}
 suite = {{ toJson .values.suite }}
 key = {{ toJson .values.key }}
 sink = {{ toJson .values.sink }}
@@ -58,6 +61,7 @@ tags = { {{- range $i, $k := keys . | sortAlpha }}{{ if $i }},{{ end }} {{ toJso
 [agent]
 state_dir = "/var/lib/sealtail/state"
 host = "${NODE_NAME}"
+listen = "0.0.0.0:{{ .Values.port }}"
 stop = { seal_timeout = "{{ .Values.stop.sealTimeoutSeconds }}s", ship_timeout = "{{ .Values.stop.shipTimeoutSeconds }}s" }
 
 {{ required "config is empty: set it to your [key.NAME] and [sink.NAME] sections, as in docs/KUBERNETES.md" .Values.config | trim }}
@@ -65,7 +69,7 @@ stop = { seal_timeout = "{{ .Values.stop.sealTimeoutSeconds }}s", ship_timeout =
 {{- /* Own logs are no input: each line shipped would make lines. */}}
 {{- $own := printf "/var/log/pods/%s_%s-*/**" .Release.Namespace (include "sealtail.fullname" .) }}
 
-{{ include "sealtail.stream" (dict "name" "containers" "values" .Values.containerLogs "exclude" (prepend .Values.containerLogs.exclude $own)) }}
+{{ include "sealtail.stream" (dict "name" "containers" "format" "cri" "values" .Values.containerLogs "exclude" (prepend .Values.containerLogs.exclude $own)) }}
 {{- end }}
 {{- if .Values.hostLogs.enabled }}
 
