@@ -5,7 +5,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
-.PHONY: chart manifests
+.PHONY: chart manifests test-k8s test-power
 .PHONY: packages image release lint-packages exposure test-tools
 
 build: ## bin/sealtail, bin/sealtail-reader, bin/sealtail-emulator
@@ -82,3 +82,6 @@ test-tools: ## what builds packages and image: manuals, completions, bills of ma
 
 test-power: ## the plug of a virtual machine pulled in full write, five times for each suite: minutes, as root
 	cd test/power && go vet ./... && go test -count=1 -timeout 30m -v .
+
+test-k8s: ## the chart on a real node, every line of every pod opened once: minutes, as root
+	test/k8s/run
