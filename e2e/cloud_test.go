@@ -116,7 +116,7 @@ func TestDataKeyCMKDisabled(t *testing.T) {
 
 // While the Logstore's CMK is disabled all reads and writes fail, sealing goes
 // on, and the spool buffers, across a restart too.
-func TestLogstoreCMKDisabled(t *testing.T) {
+func TestH76_LogstoreCMKDisabled(t *testing.T) {
 	c := newCloud(t, cloudOptions{stream: quickStream, key: quickCMK})
 	var l ledger
 	w := l.writer(t, c.path("logs", "a.log"))
@@ -248,7 +248,7 @@ func TestLogstoreDeleted(t *testing.T) {
 }
 
 // While a clock is wrong by an hour nothing is lost, and sealing goes on.
-func TestClock(t *testing.T) {
+func TestH77_Clock(t *testing.T) {
 	c := newCloud(t, cloudOptions{stream: quickStream, key: quickCMK})
 	var l ledger
 	w := l.writer(t, c.path("logs", "a.log"))
@@ -270,7 +270,7 @@ func TestClock(t *testing.T) {
 
 // A request that was carried out though its answer was lost is sent again: the
 // Logstore holds an envelope twice, the reader opens it once.
-func TestAnswerLost(t *testing.T) {
+func TestH71_AnswerLost(t *testing.T) {
 	c := newCloud(t, cloudOptions{stream: quickStream})
 	var l ledger
 	w := l.writer(t, c.path("logs", "a.log"))

@@ -59,7 +59,7 @@ func TestEveryLineOnce(t *testing.T) {
 	}
 }
 
-func TestKillNine(t *testing.T) { torture(t, "sm4-gcm", 6, 30*time.Millisecond) }
+func TestH59_KillNine(t *testing.T) { torture(t, "sm4-gcm", 6, 30*time.Millisecond) }
 
 // torture kills the agent at random moments while files grow and rotate.
 func torture(t *testing.T, suite string, kills int, pace time.Duration) {
@@ -136,7 +136,7 @@ func TestPauseAndResume(t *testing.T) {
 }
 
 // A line is nowhere but in its own file and in the reader's output.
-func TestCanary(t *testing.T) {
+func TestH81_Canary(t *testing.T) {
 	const canary = "canary-7f3a9c51e2"
 	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
@@ -322,5 +322,37 @@ func TestDeletedInAPause(t *testing.T) {
 			}
 			r.stop()
 		})
+	}
+}
+
+// A stream that is taken out of the config and put back goes on where it was.
+func TestH27_StreamPutBack(t *testing.T) {
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, "")
+	name := r.path("logs", "a.log")
+	appendTo(t, name, "one\n")
+	r.start()
+	r.until("the first line", func() bool { return len(r.open()) == 1 })
+	r.stop()
+	config, err := os.ReadFile(r.path("sealtail.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.Replace(string(config), `name = "app"`, `name = "other"`, 1)
+	r.write("sealtail.toml", strings.Replace(other, r.path("logs", "*.log"), r.path("none", "*.log"), 1))
+	before := r.logged("started")
+	r.start()
+	r.until("the other stream", func() bool { return r.logged("started") > before })
+	appendTo(t, name, "two\n")
+	r.stop()
+	r.write("sealtail.toml", string(config))
+	r.start()
+	r.until("the second line", func() bool { return len(r.open()) >= 2 })
+	r.stop()
+	var got []string
+	for _, o := range r.open() {
+		got = append(got, o.text(t))
+	}
+	if want := []string{"one", "two"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

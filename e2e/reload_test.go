@@ -30,7 +30,7 @@ func (r *rig) reload(refused string) {
 
 // Streams change, come and go under load: only those that changed begin anew,
 // and every line is opened once.
-func TestReload(t *testing.T) {
+func TestH78_Reload(t *testing.T) {
 	r := newRig(t, "aes-256-gcm", "a.log*", quickStream, quickKey)
 	stream := func(name, include, more string) string {
 		return fmt.Sprintf("\n[[stream]]\nname = %q\ninclude = [%q]\nsuite = \"sm4-gcm\"\nkey = \"main\"\nsink = \"archive\"\n%s\n", name, r.path("logs", include), more)

@@ -414,7 +414,7 @@ func TestNewsInAStop(t *testing.T) {
 }
 
 // While sealing waits the pipeline takes what one batch holds and no more.
-func TestBackPressure(t *testing.T) {
+func TestH79_BackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, pipeline.Options{MaxBytes: 1}, func(r *rig) { r.spool.hold = make(chan struct{}) })
 		taken := 0

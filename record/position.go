@@ -178,7 +178,11 @@ func (ps *Positions) put(p Position) {
 	if p.Closed == 0 && p.Until == 0 {
 		// What tells how far a file is taken may be older than what told how
 		// much it has.
-		p.Size = max(p.Size, ps.files[p.ID].Size)
+		old := ps.files[p.ID]
+		p.Size = max(p.Size, old.Size)
+		if p.Offset == 0 && p.Head.Len < old.Head.Len {
+			p.Head = old.Head
+		}
 	}
 	ps.files[p.ID] = p
 }

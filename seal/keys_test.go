@@ -343,7 +343,7 @@ func TestKeysLife(t *testing.T) {
 	}
 }
 
-func TestKeysRetrySlowly(t *testing.T) {
+func TestH80_KeysRetrySlowly(t *testing.T) {
 	const hour = time.Hour
 	for _, tt := range []struct {
 		name        string

@@ -40,9 +40,9 @@ func TestDrainsInOrder(t *testing.T) {
 	}
 }
 
-// TestTrimsContiguously lets the requests end in any order; the fake queue
+// TestH72_TrimsContiguously lets the requests end in any order; the fake queue
 // checks what is trimmed.
-func TestTrimsContiguously(t *testing.T) {
+func TestH72_TrimsContiguously(t *testing.T) {
 	for _, flight := range []int{1, 2, 7} {
 		t.Run(fmt.Sprint(flight), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestHeldBack(t *testing.T) {
 	})
 }
 
-func TestOutage(t *testing.T) {
+func TestH68_Outage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, s := newQueue(t, 1), &store{t: t}
 		begin, tries, longest, last := time.Now(), 0, time.Duration(0), time.Now()
@@ -127,7 +127,7 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-func TestRejected(t *testing.T) {
+func TestH70_Rejected(t *testing.T) {
 	for _, bad := range [][]string{{"env0000"}, {"env0007"}, {"env0004", "env0005"}, {"env0001", "env0003", "env0006"}} {
 		t.Run(fmt.Sprint(bad), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

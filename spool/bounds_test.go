@@ -66,9 +66,9 @@ func (r *rig) later(e entry) chan error {
 	})
 }
 
-// TestMaxBytes fills a spool to its limit: Append waits, and goes on when what
+// TestH67_MaxBytes fills a spool to its limit: Append waits, and goes on when what
 // was shipped has made room.
-func TestMaxBytes(t *testing.T) {
+func TestH67_MaxBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := observer.New(zap.InfoLevel)
 		fsys := crashfs.New()
@@ -180,8 +180,8 @@ func TestMinFree(t *testing.T) {
 	})
 }
 
-// TestFullDisk has no room for a new segment and none in the old one.
-func TestFullDisk(t *testing.T) {
+// TestH66_FullDisk has no room for a new segment and none in the old one.
+func TestH66_FullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fsys := crashfs.New()
 		r := started(t, spool.Options{FS: fsys, SegmentBytes: 32 << 10})

@@ -114,10 +114,10 @@ var finish = []step{shipAll, add(7000, 10), add(-1, 10), add(12000, 10), ship(1)
 // and without envelopes.
 var late = []step{add(-1, 9000), add(-1, 9000), add(-1, 9000), add(7000, 10), add(-1, 9000), add(-1, 9000), shipAll, shut}
 
-// TestCrashAtEveryOperation ends each run at each operation, by the end of the
+// TestH60_CrashAtEveryOperation ends each run at each operation, by the end of the
 // process and by power cuts, and ends the opening that follows at each of its
 // operations too.
-func TestCrashAtEveryOperation(t *testing.T) {
+func TestH60_CrashAtEveryOperation(t *testing.T) {
 	for name, steps := range runs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

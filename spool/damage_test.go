@@ -127,8 +127,8 @@ func TestUndamaged(t *testing.T) {
 	}
 }
 
-// TestDamage flips a byte of each part of a segment.
-func TestDamage(t *testing.T) {
+// TestH61_Damage flips a byte of each part of a segment.
+func TestH61_Damage(t *testing.T) {
 	frames := func(fsys durable.FS, id uint32) []spool.Frame {
 		list, err := spool.Frames(fsys, dir, id)
 		must(t, err)
@@ -352,9 +352,9 @@ func TestDamageOfTheLastEntry(t *testing.T) {
 	}
 }
 
-// TestTornTail has frames behind the highest synced that do and do not verify:
+// TestH64_TornTail has frames behind the highest synced that do and do not verify:
 // what follows one that does not never was.
-func TestTornTail(t *testing.T) {
+func TestH64_TornTail(t *testing.T) {
 	const f = "load -, a, b"
 	for _, tc := range []struct {
 		name   string

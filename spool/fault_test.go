@@ -100,10 +100,10 @@ func runPatiently(fsys *crashfs.FS, m *model, steps []step, n, times int, errno 
 	return hit, nil
 }
 
-// TestFailedSync fails each sync: the error is final, nothing more is written,
+// TestH65_FailedSync fails each sync: the error is final, nothing more is written,
 // and what was committed before is there at the next start, whether the cache
 // survives or not.
-func TestFailedSync(t *testing.T) {
+func TestH65_FailedSync(t *testing.T) {
 	testFinal(t, crashfs.Sync, syscall.EIO, syscall.ENOSPC)
 }
 

@@ -11,10 +11,10 @@ import (
 	"sealtail/internal/durable/crashfs"
 )
 
-// TestManyLives has one spool live through many processes, each of which does
+// TestH62_ManyLives has one spool live through many processes, each of which does
 // something at random and ends somewhere: by itself, killed, by a power cut, at a
 // failed sync; on a disk that is full at times.
-func TestManyLives(t *testing.T) {
+func TestH62_ManyLives(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

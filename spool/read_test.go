@@ -273,7 +273,7 @@ func TestTrimWhileNextReads(t *testing.T) {
 	}
 }
 
-func TestPark(t *testing.T) {
+func TestH74_Park(t *testing.T) {
 	fsys := crashfs.New()
 	r := started(t, spool.Options{FS: fsys})
 	var names []string

@@ -149,12 +149,15 @@ func (t *Tailer) old(st *unix.Stat_t) bool {
 }
 
 // among returns the file whose position the open one agrees with, that which
-// is furthest. One that was deleted does not come back: who has its inode and
+// is furthest, or of which most is known. One that was deleted does not come back: who has its inode and
 // content is another.
 func (t *Tailer) among(fs []*file, fd int, path string) (best *file) {
 	for _, f := range fs {
-		if !f.pos.Deleted && (best == nil || f.pos.Offset > best.pos.Offset) &&
-			t.agrees(fd, path, &f.pos) {
+		if f.pos.Deleted || best != nil && (f.pos.Offset < best.pos.Offset ||
+			f.pos.Offset == best.pos.Offset && f.pos.Head.Len <= best.pos.Head.Len) {
+			continue
+		}
+		if t.agrees(fd, path, &f.pos) {
 			best = f
 		}
 	}

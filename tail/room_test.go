@@ -2,7 +2,9 @@ package tail_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
+	"time"
 
 	"sealtail/record"
 )
@@ -161,4 +163,43 @@ func TestEndsOfMoreFilesThanDescriptors(t *testing.T) {
 	b.step(second)
 	b.step(second)
 	b.wantSet(want...)
+}
+
+// A file that was closed for others while nobody takes chunks is read on from
+// its position.
+func TestH73_ReopenedAtItsPosition(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 1
+	b.write("a.log", numbered("a", 0, 50))
+	b.step(0)
+	b.want(lines(numbered("a", 0, 50))...)
+	for i := range 5 {
+		b.write(fmt.Sprintf("%d.log", i), fmt.Sprintf("%d\n", i))
+		b.tail.Round(second)
+	}
+	b.write("a.log", numbered("a", 50, 60))
+	b.tail.Round(second)
+	b.step(second)
+	b.wantSet(append(lines(numbered("a", 50, 60)), "0", "1", "2", "3", "4")...)
+	b.quiet()
+}
+
+// Files are the user's: whatever happens to them, they are left as they are.
+func TestH75_FilesAreLeft(t *testing.T) {
+	b := newBench(t, "app.log*")
+	b.write("app.log", numbered("a", 0, 50))
+	b.do(os.WriteFile(b.path("app.log.1.gz"), zip("z\n"), 0o644))
+	for range 3 {
+		b.step(second)
+	}
+	b.rename("app.log", "app.log.2")
+	b.write("app.log", "new\n")
+	b.step(40 * second)
+	b.step(25 * time.Hour)
+	b.stop()
+	for name, want := range map[string]string{"app.log": "new\n", "app.log.2": numbered("a", 0, 50), "app.log.1.gz": string(zip("z\n"))} {
+		if got, err := os.ReadFile(b.path(name)); err != nil || string(got) != want {
+			t.Errorf("%s is changed: %v", name, err)
+		}
+	}
 }

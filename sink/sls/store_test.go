@@ -380,7 +380,7 @@ func TestRefreshOnce(t *testing.T) {
 	})
 }
 
-func TestCredentialsOutOfReach(t *testing.T) {
+func TestH69_CredentialsOutOfReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		s, k := newStore(t, f, storeOptions())
