@@ -26,14 +26,15 @@ const (
 	soakFile    = 16 << 20 // size at which a file is rotated
 	soakKeep    = 2        // rotated files that are kept of a writer
 	soakWarm    = 30 * time.Second
+	soakMemory  = 100 // MiB that the agent has at most
 )
 
 // TestSoak ships 20 MB/s in both suites while both CMKs go off and on at
 // random, for as long as the environment's SOAK says (60s), seeded by SEED. Each
 // tenth has the same outages, so that they can be compared. Before that it runs
 // for half a minute, first with the Logstore's CMK off, so that all buffers were
-// in use. Every line is opened once, the chains are whole, and, from 5m up,
-// memory does not grow.
+// in use. Every line is opened once, the chains are whole, memory is bounded,
+// and, from 5m up, it does not grow.
 func TestSoak(t *testing.T) {
 	length, seed := time.Minute, uint64(time.Now().UnixNano())
 	if s := os.Getenv("SOAK"); s != "" {
@@ -191,6 +192,9 @@ sink = "audit"
 	t.Logf("%d lines of %d files, %.2f GB at %.1f MB/s, opened once; CMKs off %d and %d times; agent %.2f cpu-s/GB; RSS by tenths %v MiB, %.1f at most",
 		lines, files, float64(size)/1e9, float64(size)/1e6/ended.Sub(began).Seconds(), outages[0], outages[1],
 		cpu.Seconds()/(float64(size)/1e9), rss, worst)
+	if worst > soakMemory {
+		t.Errorf("RSS reached %.1f MiB, want at most %d", worst, soakMemory)
+	}
 	// Garbage is collected every 8 s or so: less tells nothing.
 	if early, late := rss[1].value(), rss[9].value(); length >= 5*time.Minute && late > 1.1*early {
 		t.Errorf("RSS grew from %.1f MiB in the second tenth to %.1f in the last", early, late)
