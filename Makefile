@@ -6,7 +6,7 @@ FUZZTIME ?= 5s
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
 .PHONY: chart manifests test-k8s test-power
-.PHONY: packages image release lint-packages exposure test-tools
+.PHONY: packages image release lint-packages exposure test-tools test-image test-systemd
 
 build: ## bin/sealtail, bin/sealtail-reader, bin/sealtail-emulator
 	$(BUILD) -o bin/sealtail ./cmd/agent
@@ -28,8 +28,8 @@ race:
 vet:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags torture ./...
-	$(STATICCHECK) -tags torture ./...
+	go vet -tags torture,image,systemd ./...
+	$(STATICCHECK) -tags torture,image,systemd ./...
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \
@@ -85,3 +85,9 @@ test-power: ## the plug of a virtual machine pulled in full write, five times fo
 
 test-k8s: ## the chart on a real node, every line of every pod opened once: minutes, as root
 	test/k8s/run
+
+test-image: ## the image under podman and runc without any right, and arm64's under qemu-user
+	go test -tags image -count=1 -timeout 15m -v ./test/image
+
+test-systemd: ## the packages on a Debian machine in systemd-nspawn: rsyslog, logrotate, upgrades, pauses, drop-ins, purge
+	go test -tags systemd -count=1 -timeout 30m -v ./test/systemd

@@ -10,7 +10,7 @@ import (
 
 // archives makes one for each architecture, for systems without packages.
 func (r *release) archives() error {
-	for _, arch := range arches {
+	for _, arch := range r.arches {
 		dir := fmt.Sprintf("sealtail-%s-linux-%s", r.version, arch)
 		var b bytes.Buffer
 		t := tar.NewWriter(&b)

@@ -37,7 +37,7 @@ func (r *release) image() error {
 		return err
 	}
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	for _, arch := range arches {
+	for _, arch := range r.arches {
 		image, err := r.imageOf(arch, base)
 		if err != nil {
 			return fmt.Errorf("image for %s: %w", arch, err)

@@ -2,9 +2,11 @@
 // same commit, wherever it is built: the programs, packages, a container
 // image, bills of materials, and the check sums of all that.
 //
-//	release [-out DIR] [-version V] [-sign KEY] [packages] [image]
+//	release [-out DIR] [-version V] [-arch ARCH] [-sign KEY] [packages] [image]
 //
-// With words after the flags it builds that alone, and no check sums.
+// With words after the flags it builds that alone, and no check sums; with
+// -arch for that architecture alone, which has to be this machine's for
+// packages.
 //
 // The version is that of the tag of the commit, v1.2.3; without one it is told
 // from the commit. Times are those of the commit, or SOURCE_DATE_EPOCH. KEY is
@@ -28,13 +30,14 @@ import (
 	"time"
 )
 
-// Arches are what is released for, in Go's names.
-var arches = []string{"amd64", "arm64"}
-
 func main() {
-	r := release{}
+	r := release{arches: []string{"amd64", "arm64"}}
 	flag.StringVar(&r.out, "out", "../dist", "directory to write to; what is there of an earlier run is replaced")
 	flag.StringVar(&r.version, "version", "", "version (default: told from the commit)")
+	flag.Func("arch", "architecture to build for (default: all)", func(arch string) error {
+		r.arches = []string{arch}
+		return nil
+	})
 	key := flag.String("sign", "", "private key of SSH to sign the check sums with")
 	flag.Parse()
 	for _, word := range flag.Args() {
@@ -51,7 +54,8 @@ func main() {
 
 // A release is one in the making.
 type release struct {
-	root    string // of the repository
+	root    string   // of the repository
+	arches  []string // in Go's names
 	out     string
 	version string
 	date    time.Time
@@ -156,7 +160,7 @@ func (r *release) git(args ...string) (string, error) {
 
 // programs builds those of every architecture into the stage.
 func (r *release) programs() error {
-	for _, arch := range arches {
+	for _, arch := range r.arches {
 		for name, pkg := range map[string]string{"sealtail": "./cmd/agent", "sealtail-reader": "./cmd/reader"} {
 			if err := build(r.root, arch, pkg, r.version, filepath.Join(r.stage, arch, name), ""); err != nil {
 				return err

@@ -16,7 +16,7 @@ import (
 // packages makes a deb and an rpm of each program for each architecture.
 func (r *release) packages() error {
 	for _, config := range []string{"sealtail.yaml", "sealtail-reader.yaml"} {
-		for _, arch := range arches {
+		for _, arch := range r.arches {
 			for _, format := range []string{"deb", "rpm"} {
 				if err := r.pack(filepath.Join(r.root, "packaging", config), arch, format); err != nil {
 					return fmt.Errorf("%s, %s for %s: %w", config, format, arch, err)

@@ -82,7 +82,7 @@ func TestRelease(t *testing.T) {
 	var out string
 	for i := range sums {
 		out = t.TempDir()
-		r := release{root: root, out: out, version: "1.2.3~rc.1", date: time.Unix(1_700_000_000, 0).UTC()}
+		r := release{arches: []string{"amd64", "arm64"}, root: root, out: out, version: "1.2.3~rc.1", date: time.Unix(1_700_000_000, 0).UTC()}
 		if err := r.run(nil, key); err != nil {
 			t.Fatal(err)
 		}

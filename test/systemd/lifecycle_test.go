@@ -1,0 +1,234 @@
+//go:build systemd
+
+package systemd_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// times are of the key, a sixtieth of the defaults.
+const times = `refresh = "5s"
+rotate = "30s"
+hard_age = "1m"
+grace = "1m"
+confirm = "500ms"
+retry_max = "1s"
+retry_revoked = "1s"`
+
+// TestLifecycle has the agent follow what rsyslog writes and logrotate rotates,
+// through all that is done to a service; every line is opened once.
+func TestLifecycle(t *testing.T) {
+	m := boot(t)
+	m.run("dpkg", "-i", deb("sealtail", older), deb("sealtail-reader", older))
+	if got := m.sh("stat -c '%U %G %a' /var/lib/sealtail"); got != "sealtail sealtail 700\n" {
+		t.Errorf("state directory: got %s", got)
+	}
+	if got := m.property("ActiveState"); got != "inactive" {
+		t.Errorf("after the installation: %s, want inactive", got)
+	}
+	m.configure("", times)
+	m.run("systemctl", "enable", "--now", "sealtail")
+	if rated := m.sh("systemd-analyze security --threshold=20 --no-pager sealtail | tail -1"); !strings.Contains(rated, "OK") {
+		t.Errorf("exposure: %s", rated)
+	}
+	l := m.begin()
+	m.until("lines", func() bool { return m.count() > 0 })
+	for range 3 {
+		m.rotate()
+	}
+
+	t.Log("reload")
+	pid := m.property("MainPID")
+	m.run("systemctl", "reload", "sealtail")
+	m.until("the reload", func() bool { return m.logged("reloaded") > 0 })
+	m.write("/etc/sealtail/sealtail.toml", config("nonsense = 1", times))
+	m.run("systemctl", "kill", "-s", "HUP", "--kill-who=main", "sealtail")
+	m.until("the refusal", func() bool { return m.logged("nonsense") > 0 })
+
+	t.Log("upgrade that the old configuration does not fit")
+	if said := m.run("dpkg", "-i", "--force-confold", deb("sealtail", newer)); !strings.Contains(said, "the old one runs on") {
+		t.Errorf("dpkg does not say that it did not restart:\n%s", said)
+	}
+	if got := m.property("MainPID"); got != pid {
+		t.Errorf("process %s, was %s: an upgrade restarted what cannot start", got, pid)
+	}
+	m.write("/etc/sealtail/sealtail.toml", config("", times))
+	m.rotate()
+
+	t.Log("stop with drain")
+	m.run("systemctl", "stop", "sealtail")
+	if got := m.property("Result"); got != "success" {
+		t.Errorf("stopped with %s", got)
+	}
+	if m.logged(`"unshipped_bytes": 0`) == 0 {
+		t.Error("something was not shipped")
+	}
+	m.run("systemctl", "start", "sealtail")
+
+	t.Log("upgrade under load")
+	m.run("dpkg", "-i", "--force-confold", deb("sealtail", older))
+	m.until("the other version", func() bool { return strings.Contains(m.sh("sealtail version"), older) && m.logged(older) > 1 })
+	m.rotate()
+	m.run("dpkg", "-i", "--force-confold", deb("sealtail", newer))
+	m.until("the newer version", func() bool { return m.logged(newer) > 1 })
+	if got := m.sh("head -1 /etc/sealtail/sealtail.toml"); !strings.Contains(got, "Changed by the administrator") {
+		t.Errorf("an upgrade replaced the configuration: %s", got)
+	}
+
+	t.Log("watchdog")
+	m.write("/etc/systemd/system/sealtail.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+	m.run("systemctl", "daemon-reload")
+	m.run("systemctl", "restart", "sealtail")
+	pid = m.property("MainPID")
+	m.run("kill", "-STOP", pid)
+	m.until("the watchdog", func() bool { return m.property("NRestarts") != "0" && m.property("ActiveState") == "active" })
+	if m.logged("Watchdog timeout") == 0 || m.logged("goroutine ") == 0 {
+		t.Error("no watchdog, or no dump of goroutines")
+	}
+	m.rotate()
+
+	m.everyLineOnce(l.end())
+
+	t.Log("removal and purge")
+	m.run("systemctl", "start", "sealtail")
+	m.run("dpkg", "--remove", "sealtail")
+	if got := m.try("systemctl", "is-active", "sealtail"); strings.TrimSpace(got) == "active" {
+		t.Error("it runs though it is removed")
+	}
+	m.sh("test -e /var/lib/sealtail/signing.key -a -e /etc/sealtail/sealtail.toml -a -e /etc/sealtail/keyring.json")
+	m.run("dpkg", "--purge", "sealtail")
+	m.sh("test ! -e /var/lib/sealtail -a ! -e /etc/sealtail/sealtail.toml -a -e /etc/sealtail/keyring.json -a -d /srv/sealed")
+}
+
+// TestPauseAcrossUpgrade takes the key away for longer than a data key may
+// live, all times being a sixtieth. Meanwhile files are written, rotated and
+// deleted, the agent is restarted and upgraded.
+func TestPauseAcrossUpgrade(t *testing.T) {
+	m := install(t, "", times)
+	m.run("systemctl", "start", "sealtail")
+	l := m.begin()
+	m.until("lines", func() bool { return m.count() > 0 })
+	m.run("sealtail", "keyring", "disable", "-f", "/etc/sealtail/keyring.json")
+	m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
+	if got := m.property("StatusText"); !strings.Contains(got, "paused") {
+		t.Errorf("systemd's status does not tell the pause: %q", got)
+	}
+	m.rotate() // what was read before the pause is in this file
+	held := m.sh("stat -c %i /var/log/app/app.log")
+	for range 4 {
+		m.rotate()
+	}
+	if files := m.sh("stat -c %i /var/log/app/*"); strings.Contains(files, held) {
+		t.Fatalf("inode %s is there still: %s", held, files)
+	}
+	m.run("systemctl", "restart", "sealtail")
+	m.until("the pause again", func() bool { return m.logged("sealing paused") > 1 })
+	for range 3 {
+		m.rotate()
+	}
+	m.run("dpkg", "-i", deb("sealtail", newer))
+	m.until("the pause of the newer version", func() bool { return m.logged(newer) > 0 && m.logged("sealing paused") > 2 })
+	for range 3 {
+		m.rotate()
+	}
+	if got := m.property("NRestarts"); got != "0" {
+		t.Errorf("it was restarted %s times by systemd", got)
+	}
+	m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
+	m.rotate()
+	m.everyLineOnce(l.end())
+}
+
+// TestKillInPause kills the agent while it holds deleted files. What was in
+// the store of descriptors is read; what was not is told to the byte.
+func TestKillInPause(t *testing.T) {
+	m := install(t, "", times)
+	m.run("systemctl", "start", "sealtail")
+	l := m.begin()
+	m.until("lines", func() bool { return m.count() > 0 })
+	m.run("sealtail", "keyring", "disable", "-f", "/etc/sealtail/keyring.json")
+	m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
+	for range 5 {
+		m.rotate()
+	}
+	m.run("systemctl", "kill", "-s", "KILL", "sealtail")
+	m.until("another start", func() bool { return m.property("NRestarts") == "1" && m.logged("sealing paused") > 1 })
+	m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
+	m.rotate()
+	m.everyLineOnce(l.end())
+}
+
+// TestRPM installs, upgrades and erases the other kind of package.
+func TestRPM(t *testing.T) {
+	m := boot(t)
+	rpm := func(name, version string) string { return "/debs/" + name + "-" + version + "-1.x86_64.rpm" }
+	m.run("rpm", "-i", "--nodeps", "--force-debian", rpm("sealtail", older), rpm("sealtail-reader", older))
+	m.configure("", times)
+	m.run("systemctl", "start", "sealtail")
+	l := m.begin()
+	m.until("lines", func() bool { return m.count() > 0 })
+	m.run("rpm", "-U", "--nodeps", "--force-debian", rpm("sealtail", newer))
+	m.until("the newer version", func() bool { return m.logged(newer) > 0 })
+	if got := m.sh("head -1 /etc/sealtail/sealtail.toml"); !strings.Contains(got, "Changed by the administrator") {
+		t.Errorf("an upgrade replaced the configuration: %s", got)
+	}
+	m.everyLineOnce(l.end())
+	m.run("systemctl", "start", "sealtail")
+	m.run("rpm", "-e", "--nodeps", "--force-debian", "sealtail")
+	m.sh("test -d /var/lib/sealtail/streams -a -e /etc/sealtail/keyring.json -a -e /etc/sealtail/sealtail.toml.rpmsave -a ! -e /usr/bin/sealtail")
+}
+
+// TestDropIns reads what others own, without and with each drop-in.
+func TestDropIns(t *testing.T) {
+	m := install(t, "", times)
+	m.sh(`cd /var/log/app
+		echo 'of adm' >adm.log; chgrp adm adm.log; chmod 0640 adm.log
+		echo 'of root' >root.log; chmod 0600 root.log
+		echo 'of another' >other.log; chown daemon:daemon other.log; chmod 0600 other.log`)
+	for _, test := range []struct{ dropin, want string }{
+		{"", "of adm"},
+		{"read-root-logs.conf", "of adm,of root"},
+		{"read-all-logs.conf", "of adm,of root,of another"},
+	} {
+		m.sh("mkdir -p /etc/systemd/system/sealtail.service.d; rm -f /etc/systemd/system/sealtail.service.d/*")
+		if test.dropin != "" {
+			m.run("cp", "/usr/share/sealtail/systemd/"+test.dropin, "/etc/systemd/system/sealtail.service.d/")
+		}
+		m.run("systemctl", "daemon-reload")
+		m.run("systemctl", "restart", "sealtail")
+		want := strings.Split(test.want, ",")
+		m.until(fmt.Sprintf("%q with drop-in %q", test.want, test.dropin), func() bool { return m.count() >= len(want) })
+		m.run("systemctl", "stop", "sealtail")
+		if got := m.opened(); len(got) != len(want) {
+			t.Errorf("drop-in %q: got %q, want %q", test.dropin, got, want)
+		}
+	}
+}
+
+// TestCredentials has systemd give an access key to the service alone: in the
+// clear from /etc/credstore, and encrypted.
+func TestCredentials(t *testing.T) {
+	m := install(t, "", times)
+	m.run("systemctl", "start", "sealtail")
+	if got := m.sh("ls /run/credentials/sealtail.service"); got != "" {
+		t.Errorf("without any: got %q", got)
+	}
+	m.sh(`install -d -m 0700 /etc/credstore
+		printf plain-id >/etc/credstore/sealtail.access-key-id; printf plain-secret >/etc/credstore/sealtail.access-key-secret
+		chmod 0600 /etc/credstore/*
+		systemctl restart sealtail`)
+	if got := m.sh("cd /run/credentials/sealtail.service; cat access-key-id access-key-secret"); got != "plain-idplain-secret" {
+		t.Errorf("from /etc/credstore: got %q", got)
+	}
+	m.sh(`install -d -m 0700 /etc/credstore.encrypted
+		printf sealed-id | systemd-creds encrypt --with-key=host --name=access-key-id - /etc/credstore.encrypted/sealtail.access-key-id
+		printf sealed-secret | systemd-creds encrypt --with-key=host --name=access-key-secret - /etc/credstore.encrypted/sealtail.access-key-secret
+		mkdir -p /etc/systemd/system/sealtail.service.d
+		cp /usr/share/sealtail/systemd/encrypted-credentials.conf /etc/systemd/system/sealtail.service.d/
+		systemctl daemon-reload; systemctl restart sealtail`)
+	if got := m.sh("cd /run/credentials/sealtail.service; stat -c '%U %a' access-key-id; cat access-key-id access-key-secret"); got != "sealtail 400\nsealed-idsealed-secret" {
+		t.Errorf("encrypted: got %q", got)
+	}
+}

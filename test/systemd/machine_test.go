@@ -1,0 +1,412 @@
+//go:build systemd
+
+// Package systemd_test installs the packages on a Debian machine that
+// systemd-nspawn boots, and treats the agent as systemd, dpkg, rpm, rsyslog and
+// logrotate do. Each test has a machine of its own, which forgets everything.
+//
+// It needs root, and mmdebstrap and systemd-container of Debian. The machine's
+// root is made once and kept in bin/machine.
+package systemd_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	root     = "../../bin/machine"
+	packages = "systemd,systemd-sysv,dbus,procps,logrotate,rsyslog,rpm"
+)
+
+// masked are units that wait for what is not there.
+var masked = []string{
+	"systemd-networkd-wait-online.service", "systemd-networkd.service", "systemd-networkd.socket", "systemd-firstboot.service",
+	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_reap.service", "getty@.service", "console-getty.service",
+}
+
+// debs is the directory of the packages of two versions.
+var debs string
+
+const older, newer = "1.0.0", "1.1.0"
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		err := makeRoot()
+		if err == nil {
+			debs, err = os.MkdirTemp("", "sealtail-packages")
+		}
+		if err == nil {
+			defer os.RemoveAll(debs)
+			for _, version := range []string{older, newer} {
+				if err == nil {
+					err = command("go", "-C", "../../tools", "run", "./release", "-out", debs, "-version", version, "-arch", "amd64", "packages")
+				}
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func command(name string, args ...string) error {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// makeRoot makes the root of machines, if it is not there.
+func makeRoot() error {
+	if _, err := os.Stat(root); err == nil {
+		return nil
+	}
+	half := root + ".new"
+	if err := os.RemoveAll(half); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(half), 0o755); err != nil {
+		return err
+	}
+	if err := command("mmdebstrap", "--variant=minbase", "--include="+packages, "bookworm", half); err != nil {
+		return err
+	}
+	for _, unit := range masked {
+		if err := os.Symlink("/dev/null", filepath.Join(half, "etc/systemd/system", unit)); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(half, "etc/hostname"), []byte("machine\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(half, root)
+}
+
+// A machine is one that runs.
+type machine struct {
+	t      *testing.T
+	leader string // process id of its systemd
+}
+
+// boot starts a machine. It skips the test where this system allows none.
+func boot(t *testing.T) *machine {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	var said bytes.Buffer
+	nspawn := exec.Command("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--machine", fmt.Sprintf("sealtail-%d", time.Now().UnixNano()),
+		"--capability=CAP_IPC_LOCK", // without it mlock is not even allowed to users with a limit
+		"--volatile=overlay", "--directory", root, "--bind-ro="+debs+":/debs", "--private-network", "--console=pipe", "--boot", "systemd.show_status=0")
+	nspawn.Stdout, nspawn.Stderr = &said, &said
+	if err := nspawn.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- nspawn.Wait() }()
+	m := &machine{t: t}
+	t.Cleanup(func() {
+		if m.leader != "" {
+			if t.Failed() {
+				t.Logf("the agent's journal:\n%s", m.try("journalctl", "-u", "sealtail", "--no-pager", "-o", "cat", "-n", "60"))
+			}
+			var pid int
+			fmt.Sscan(m.leader, &pid)
+			syscall.Kill(pid, syscall.SIGKILL)
+		} else {
+			nspawn.Process.Kill()
+		}
+		<-ended
+	})
+	children := fmt.Sprintf("/proc/%d/task/%d/children", nspawn.Process.Pid, nspawn.Process.Pid)
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			ended <- err
+			for _, denied := range []string{"Operation not permitted", "Permission denied", "not supported", "Read-only file system"} {
+				if strings.Contains(said.String(), denied) {
+					t.Skipf("this kernel forbids systemd-nspawn: %s", said.String())
+				}
+			}
+			t.Fatalf("systemd-nspawn: %v\n%s", err, said.String())
+		case <-deadline:
+			t.Fatal("the machine does not boot")
+		case <-tick.C:
+		}
+		b, _ := os.ReadFile(children)
+		if m.leader = strings.TrimSpace(string(b)); m.leader == "" {
+			continue
+		}
+		if state := m.try("systemctl", "is-system-running"); strings.HasPrefix(state, "running") || strings.HasPrefix(state, "degraded") {
+			return m
+		}
+	}
+}
+
+// in returns a command that is run in the machine.
+func (m *machine) in(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", append([]string{"-t", m.leader, "-m", "-u", "-i", "-n", "-p", "-C", "--wdns=/", name}, args...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
+	return cmd
+}
+
+// try runs a command and returns what it prints, whether it succeeds or not.
+func (m *machine) try(name string, args ...string) string {
+	out, _ := m.in(name, args...).CombinedOutput()
+	return string(out)
+}
+
+// run runs a command that has to succeed and returns what it prints.
+func (m *machine) run(name string, args ...string) string {
+	m.t.Helper()
+	out, err := m.in(name, args...).CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// fails runs a command that has to fail and returns what it prints.
+func (m *machine) fails(name string, args ...string) string {
+	m.t.Helper()
+	out, err := m.in(name, args...).CombinedOutput()
+	if err == nil {
+		m.t.Errorf("%s %s: succeeds\n%s", name, strings.Join(args, " "), out)
+	}
+	return string(out)
+}
+
+// sh runs a shell's script that has to succeed.
+func (m *machine) sh(script string) string {
+	m.t.Helper()
+	return m.run("sh", "-ec", script)
+}
+
+// write writes a file in the machine.
+func (m *machine) write(name, text string) {
+	m.t.Helper()
+	cmd := m.in("sh", "-ec", `mkdir -p "${1%/*}"; cat >"$1"`, "sh", name)
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("write %s: %v\n%s", name, err, out)
+	}
+}
+
+// until waits for what happens in the machine.
+func (m *machine) until(what string, done func() bool) {
+	m.t.Helper()
+	deadline := time.After(2 * time.Minute)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			m.t.Fatalf("waited two minutes for %s", what)
+		}
+	}
+}
+
+// logged counts the lines of the agent's journal that contain text.
+func (m *machine) logged(text string) int {
+	return strings.Count(m.try("journalctl", "-u", "sealtail", "--no-pager", "-o", "cat"), text)
+}
+
+// property returns one of the agent's unit.
+func (m *machine) property(name string) string {
+	m.t.Helper()
+	return strings.TrimSpace(m.run("systemctl", "show", "-p", name, "--value", "sealtail"))
+}
+
+func deb(name, version string) string { return "/debs/" + name + "_" + version + "_amd64.deb" }
+
+// install installs and configures the older version. Lines of stream are added
+// to the table of the stream, lines of key to the key's.
+func install(t *testing.T, stream, key string) *machine {
+	t.Helper()
+	m := boot(t)
+	m.run("dpkg", "-i", deb("sealtail", older), deb("sealtail-reader", older))
+	m.configure(stream, key)
+	return m
+}
+
+func (m *machine) configure(stream, key string) {
+	m.t.Helper()
+	m.sh(`sealtail keyring new -f /root/offline.json --kind hpke-mlkem768-x25519 >/dev/null
+		sealtail keyring export-public -f /root/offline.json --out /etc/sealtail/keyring.json
+		chown root:sealtail /etc/sealtail/keyring.json; chmod 0640 /etc/sealtail/keyring.json
+		install -d -o sealtail -g sealtail -m 0700 /srv/sealed
+		install -d -o root -g adm -m 0750 /var/log/app`)
+	m.write("/etc/sealtail/sealtail.toml", config(stream, key))
+	m.sh("setpriv --reuid sealtail --regid sealtail --clear-groups sealtail identity -c /etc/sealtail/sealtail.toml >/root/signers")
+}
+
+func config(stream, key string) string {
+	return fmt.Sprintf(`# Changed by the administrator.
+[key.main]
+provider = "keyring"
+file = "/etc/sealtail/keyring.json"
+%s
+
+[sink.archive]
+type = "dir"
+path = "/srv/sealed"
+max_bytes = "1MiB"
+
+[[stream]]
+name = "app"
+include = ["/var/log/app/*.log"]
+suite = "aes-256-gcm"
+key = "main"
+sink = "archive"
+%s
+`, key, stream)
+}
+
+// opened returns the lines that the reader opens, the chain being whole.
+func (m *machine) opened() []string {
+	m.t.Helper()
+	cmd := m.in("sealtail-reader", "open", "--dir", "/srv/sealed", "--keyring", "/root/offline.json", "--signers", "/root/signers")
+	var findings bytes.Buffer
+	cmd.Stderr = &findings
+	out, err := cmd.Output()
+	if err != nil {
+		m.t.Errorf("sealtail-reader open: %v\n%s", err, findings.String())
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+}
+
+// count returns how many lines can be opened so far.
+func (m *machine) count() (n int) {
+	fmt.Sscan(m.try("sh", "-c", "sealtail-reader open --dir /srv/sealed --keyring /root/offline.json 2>/dev/null | wc -l"), &n)
+	return n
+}
+
+// A load is lines that syslog takes, which rsyslog writes to a file.
+type load struct {
+	m    *machine
+	stop chan bool
+	sent chan int
+}
+
+const rsyslog = `
+module(load="imtcp")
+template(name="bare" type="string" string="%msg%\n")
+ruleset(name="app") {
+	action(type="omfile" file="/var/log/app/app.log" fileOwner="root" fileGroup="adm" fileCreateMode="0640" template="bare")
+}
+input(type="imtcp" port="5514" ruleset="app")
+`
+
+const logrotate = `
+/var/log/app/*.log {
+	rotate 2
+	missingok
+	create 0640 root adm
+	postrotate
+		/usr/lib/rsyslog/rsyslog-rotate
+	endscript
+}
+`
+
+// begin has rsyslog write numbered lines until the load ends.
+func (m *machine) begin() *load {
+	m.t.Helper()
+	m.write("/etc/rsyslog.d/app.conf", rsyslog)
+	m.write("/etc/logrotate.d/app", logrotate)
+	m.run("systemctl", "restart", "rsyslog")
+	l := &load{m, make(chan bool), make(chan int, 1)}
+	logger := m.in("logger", "--server", "127.0.0.1", "--tcp", "--port", "5514", "--octet-count", "--rfc5424=notime,notq,nohost", "--tag", "app")
+	in, err := logger.StdinPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := logger.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		n := 0
+		for going := true; going; {
+			select {
+			case <-tick.C:
+				for range 20 {
+					fmt.Fprintf(in, "line %08d %s\n", n, strings.Repeat("lorem ipsum ", n%17))
+					n++
+				}
+			case <-l.stop:
+				going = false
+			}
+		}
+		in.Close()
+		logger.Wait()
+		l.sent <- n
+	}()
+	return l
+}
+
+// end stops the load and returns how many lines it had.
+func (l *load) end() int {
+	close(l.stop)
+	return <-l.sent
+}
+
+// rotate has logrotate rotate the files, as time would.
+func (m *machine) rotate() {
+	m.t.Helper()
+	before := m.sh("stat -c %i /var/log/app/app.log")
+	m.run("logrotate", "-f", "/etc/logrotate.d/app")
+	m.until("rsyslog to write to the new file", func() bool {
+		return m.try("stat", "-c", "%i %s", "/var/log/app/app.log") != before && m.try("stat", "-c", "%s", "/var/log/app/app.log") != "0\n"
+	})
+}
+
+// everyLineOnce compares what was opened with the first n lines of a load.
+func (m *machine) everyLineOnce(n int) {
+	m.t.Helper()
+	if m.logged(`"locked": false`) > 0 {
+		m.t.Error("a data key was not in locked memory")
+	}
+	m.until(fmt.Sprintf("%d lines to be sealed", n), func() bool { return m.count() >= n })
+	m.run("systemctl", "stop", "sealtail")
+	times, foreign := make([]int, n), 0
+	for _, line := range m.opened() {
+		var i int
+		if _, err := fmt.Sscanf(line, "line %d", &i); err != nil || i >= n {
+			if foreign++; foreign == 1 {
+				m.t.Errorf("opened what was not written: %q", line)
+			}
+			continue
+		}
+		times[i]++
+	}
+	lost, repeated := 0, 0
+	for _, got := range times {
+		if got == 0 {
+			lost++
+		} else {
+			repeated += got - 1
+		}
+	}
+	if lost > 0 || repeated > 0 {
+		m.t.Errorf("of %d lines %d were lost, %d repeated", n, lost, repeated)
+	}
+	m.t.Logf("%d lines, each opened once", n-lost)
+}
