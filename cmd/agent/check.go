@@ -30,11 +30,19 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	load := configFlag(flags)
 	online := flags.Bool("online", false, "ask the services too")
+	alone := flags.Bool("alone", false, "look at nothing that FILE names")
 	if _, err := command.Parse(flags, args, 0, 0); err != nil {
 		return err
 	}
+	if *online && *alone {
+		return command.Usage("check: --online does not go with --alone")
+	}
 	cfg, err := load()
 	if err != nil {
+		return err
+	}
+	if *alone {
+		_, err := fmt.Fprintf(stdout, "%s: digest %s\n", cfg.File, cfg.Digest)
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

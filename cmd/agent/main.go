@@ -32,9 +32,10 @@ const usage = `Usage: sealtail COMMAND [ARGUMENTS]
   explain NAME -c FILE
         say which stream takes the file NAME, or why none does, and how far it
         is taken
-  check -c FILE [--online]
+  check -c FILE [--online | --alone]
         say what FILE amounts to, and all that is wrong with it;
-        --online asks KMS and Log Service too, and changes nothing there
+        --online asks KMS and Log Service too, and changes nothing there,
+        --alone looks at FILE and at nothing that it names
   provision -c FILE [--env] [--print-policies]
         create the Logstores of FILE that are not there, encrypted as it says,
         and verify all; run never creates one;

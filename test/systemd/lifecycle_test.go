@@ -116,7 +116,7 @@ func TestPauseAcrossUpgrade(t *testing.T) {
 		t.Errorf("systemd's status does not tell the pause: %q", got)
 	}
 	m.rotate() // what was read before the pause is in this file
-	held := m.sh("stat -c %i /var/log/app/app.log")
+	held := strings.TrimSpace(m.sh("stat -c %i /var/log/app/app.log"))
 	for range 4 {
 		m.rotate()
 	}

@@ -368,13 +368,17 @@ func (l *load) end() int {
 	return <-l.sent
 }
 
-// rotate has logrotate rotate the files, as time would.
+// rotate has logrotate rotate the files, as time would, and waits until the new
+// one is written to and the agent, if it runs, has it open: a file lives longer
+// than a moment.
 func (m *machine) rotate() {
 	m.t.Helper()
-	before := m.sh("stat -c %i /var/log/app/app.log")
+	before := strings.TrimSpace(m.sh("stat -c %i /var/log/app/app.log"))
 	m.run("logrotate", "-f", "/etc/logrotate.d/app")
-	m.until("rsyslog to write to the new file", func() bool {
-		return m.try("stat", "-c", "%i %s", "/var/log/app/app.log") != before && m.try("stat", "-c", "%s", "/var/log/app/app.log") != "0\n"
+	m.until("rsyslog and the agent to take the new file", func() bool {
+		return m.in("sh", "-ec", `set -- "$1" $(stat -c '%i %s' /var/log/app/app.log) $(systemctl show -p MainPID --value sealtail)
+			[ "$1" != "$2" ] && [ "$3" -gt 0 ]
+			[ "$4" -eq 0 ] || stat -L -c %i /proc/"$4"/fd/* 2>/dev/null | grep -qx "$2"`, "sh", before).Run() == nil
 	})
 }
 
