@@ -45,6 +45,9 @@ func (t *Tailer) NoPoll() { t.o.Poll = time.Hour }
 // Next returns the next chunk, nil if there is none.
 func (t *Tailer) Next() *record.Chunk { return t.next() }
 
+// Leave does what Run does when it ends, but for Close.
+func (t *Tailer) Leave() { t.lastNews() }
+
 // Close closes what Step opened.
 func (t *Tailer) Close() { t.close() }
 

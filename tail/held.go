@@ -68,6 +68,20 @@ func (t *Tailer) holds(f *file) {
 	}
 }
 
+// bequeath tells of all files that are open: any may be deleted before the next
+// Tailer begins, which drops those that are not. Files with unread bytes come
+// first, as whoever holds them may not have room for all.
+func (t *Tailer) bequeath() {
+	for _, unread := range []bool{true, false} {
+		for _, f := range t.files {
+			if !f.held && f.fd >= 0 && (f.unread() > 0) == unread {
+				f.held = true
+				t.o.held(f.pos.Dev, f.pos.Ino, f.fd)
+			}
+		}
+	}
+}
+
 // letGo tells that nobody need hold it any more.
 func (t *Tailer) letGo(f *file) {
 	if f.held {

@@ -99,6 +99,35 @@ func TestHeldOverRestart(t *testing.T) {
 	}
 }
 
+// Files that are deleted between one tailer and the next, or too shortly before
+// the end to be noticed, are read, also what comes to them meanwhile; the others
+// need not be held.
+func TestHeldWhileNobodyRuns(t *testing.T) {
+	b := newBench(t)
+	h := newHolder(b)
+	b.write("kept.log", "kept\n")
+	b.write("read.log", "read\n")
+	b.step(0)
+	b.wantSet("kept", "read")
+	b.write("new.log", "one\n")
+	b.tail.Round(second)
+	b.remove("new.log")
+	b.tail.Leave()
+	b.stop()
+	if len(h.fds) != 3 {
+		t.Fatalf("held: got %d, want 3", len(h.fds))
+	}
+	b.write("read.log", "more\n")
+	b.remove("read.log")
+	h.restart(b)
+	b.step(0)
+	b.wantSet("one", "more")
+	b.wantLosses()
+	if len(h.fds) != 2 {
+		t.Errorf("held: got %d, want 2", len(h.fds))
+	}
+}
+
 // More files may be held than descriptors are wanted.
 func TestHeldBeyondMaxOpen(t *testing.T) {
 	b := newBench(t)

@@ -88,12 +88,12 @@ func (t *Tailer) grown(f *file) {
 func (t *Tailer) lastNews() {
 	t.leaving = true
 	for _, f := range t.files {
-		t.holds(f)
 		if f.name.unlinked || f.unread() > 0 {
 			t.find(f)
 		}
 	}
 	t.found()
+	t.bequeath()
 }
 
 // lose has it told that bytes are lost, and the position with it, so that they

@@ -117,7 +117,8 @@ type Options struct {
 	Held []int
 	// Hold, if set, is told of each deleted file that is held open, once, with
 	// its descriptor, to be copied before Hold returns; and with -1 where a file
-	// is given up before its position is closed. It is called by the goroutine of
+	// is given up before its position is closed. When Run ends, it is told of all
+	// others that are open, too: they may be deleted before the next Tailer begins. It is called by the goroutine of
 	// New or Run.
 	Hold func(dev, inode uint64, fd int)
 

@@ -141,23 +141,47 @@ func TestPauseAcrossUpgrade(t *testing.T) {
 	m.everyLineOnce(l.end())
 }
 
-// TestKillInPause kills the agent while it holds deleted files. What was in
-// the store of descriptors is read; what was not is told to the byte.
+// TestKillInPause kills the agent while it holds a deleted file. What is in
+// systemd's store of descriptors is read; without a store, what only that file
+// held is lost, and told to the byte.
 func TestKillInPause(t *testing.T) {
-	m := install(t, "", times)
-	m.run("systemctl", "start", "sealtail")
-	l := m.begin()
-	m.until("lines", func() bool { return m.count() > 0 })
-	m.run("sealtail", "keyring", "disable", "-f", "/etc/sealtail/keyring.json")
-	m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
-	for range 5 {
-		m.rotate()
+	for _, test := range []struct {
+		name, unit string
+		loses      bool
+	}{
+		{"with a store", "", false},
+		{"without", "FileDescriptorStoreMax=0\n", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := install(t, "", times)
+			m.write("/etc/systemd/system/sealtail.service.d/store.conf", "[Service]\n"+test.unit)
+			m.run("systemctl", "daemon-reload")
+			m.run("systemctl", "start", "sealtail")
+			l := m.begin()
+			m.until("lines", func() bool { return m.count() > 0 })
+			m.run("sealtail", "keyring", "disable", "-f", "/etc/sealtail/keyring.json")
+			m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
+			for range 3 { // the third deletes what was the first
+				m.rotate()
+			}
+			m.until("the agent to hold it", func() bool { return m.status().Files.Held > 0 })
+			m.run("systemctl", "kill", "-s", "KILL", "sealtail")
+			m.until("another start", func() bool { return m.property("NRestarts") == "1" && m.logged("sealing paused") > 1 })
+			m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
+			m.rotate()
+			n := l.end()
+			m.until("all to be read", func() bool {
+				s := m.status()
+				return s.Key.State == "ready" && s.Files.Lag == 0 && strings.Contains(m.sh("tail -n 1 /var/log/app/app.log"), line(n-1))
+			})
+			told := m.status().Ledger.Lost
+			lost := m.lost(n)
+			t.Logf("%d bytes lost, %d told", lost, told)
+			if lost != told || (lost > 0) != test.loses {
+				t.Errorf("%d bytes were lost, the ledger tells %d", lost, told)
+			}
+		})
 	}
-	m.run("systemctl", "kill", "-s", "KILL", "sealtail")
-	m.until("another start", func() bool { return m.property("NRestarts") == "1" && m.logged("sealing paused") > 1 })
-	m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
-	m.rotate()
-	m.everyLineOnce(l.end())
 }
 
 // TestRPM installs, upgrades and erases the other kind of package.
