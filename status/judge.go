@@ -32,7 +32,7 @@ const late = 15 * time.Minute
 
 // Judge fills in which streams are paused, and what is wrong, worst first.
 func Judge(s *Snapshot) {
-	s.Problems = nil
+	s.Problems = []Problem{}
 	add := func(severity, stream, what string, since time.Time, fix string) {
 		s.Problems = append(s.Problems, Problem{severity, stream, what, since, fix})
 	}
@@ -161,8 +161,8 @@ func (s *Snapshot) has(severity string) bool {
 
 // Ready returns why the agent is not ready: no stream can seal. "" = it is.
 func (s *Snapshot) Ready() (why string) {
-	if s.Process.Phase == "stopping" {
-		return "stopping"
+	if p := s.Process.Phase; p == "starting" || p == "stopping" {
+		return p
 	}
 	for i := range s.Streams {
 		l := &s.Streams[i]

@@ -31,7 +31,7 @@ type Process struct {
 	ConfigFile  string    `json:"config_file"`
 	Config      string    `json:"config"` // digest of what is in effect
 	StateDir    string    `json:"state_dir"`
-	Phase       string    `json:"phase"` // running, reloading, stopping
+	Phase       string    `json:"phase"` // starting, running, reloading, stopping
 	Started     time.Time `json:"started"`
 	Descriptors int64     `json:"descriptors"`
 	MaxOpen     int64     `json:"max_descriptors"`

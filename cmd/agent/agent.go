@@ -32,8 +32,8 @@ type agent struct {
 	board   status.Board
 	untold  atomic.Bool // the service manager could not be told
 
-	mu     sync.Mutex // guards what follows: run changes it, watch looks
-	cfg    *conf.Config
+	mu     sync.Mutex   // guards what follows: run changes it, watch looks
+	cfg    *conf.Config // in effect; at first, to be
 	keys   map[keyUse]*runningKeys
 	lines  map[string]*runningLine
 	phase  string
@@ -79,26 +79,24 @@ func (a *agent) fail(err error) {
 
 // run keeps the lines until ctx ends or one fails for good. A value on again
 // has the configuration read again.
-func (a *agent) run(ctx context.Context, cfg *conf.Config, again <-chan os.Signal) error {
+func (a *agent) run(ctx context.Context, again <-chan os.Signal) error {
 	// Data keys outlive the lines: a stop still seals what was read.
 	alive, wipe := context.WithCancel(context.WithoutCancel(ctx))
 	defer wipe()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	err := a.change(ctx, alive, cfg)
-	if err != nil {
-		a.fail(err)
-	}
 	watched, endWatch := context.WithCancel(alive)
-	var watching sync.WaitGroup
-	watching.Go(func() { a.watch(watched) })
-	watching.Go(func() { a.listen(watched) })
-	defer watching.Wait()
+	var outside sync.WaitGroup
+	outside.Go(func() { a.watch(watched) })
+	outside.Go(func() { a.listen(watched) })
+	defer outside.Wait()
 	defer endWatch()
 
+	err := a.change(ctx, alive, a.cfg)
 	if err == nil {
-		a.log.Info("started", zap.String("version", version()), zap.String("config", cfg.Digest),
-			zap.String("host", cfg.Agent.Host), zap.Int("streams", len(a.lines)))
+		a.setPhase("running")
+		a.log.Info("started", zap.String("version", version()), zap.String("config", a.cfg.Digest),
+			zap.String("host", a.cfg.Agent.Host), zap.Int("streams", len(a.lines)))
 		a.tell(a.systemd.Notify("READY=1"))
 	}
 	for ctx.Err() == nil && err == nil {
@@ -111,7 +109,7 @@ func (a *agent) run(ctx context.Context, cfg *conf.Config, again <-chan os.Signa
 	}
 
 	a.setPhase("stopping")
-	limits := cfg.Agent.Stop
+	limits := a.cfg.Agent.Stop
 	a.log.Info("stopping", zap.Duration("seal_timeout", limits.SealTimeout), zap.Duration("ship_timeout", limits.ShipTimeout))
 	a.tell(a.systemd.Notify("STOPPING=1"))
 	stop()

@@ -107,7 +107,9 @@ func (a *agent) look(w *watching) {
 // listen answers at the socket and the address until ctx ends. What cannot be
 // listened at is tried again: it is no reason to stop sealing.
 func (a *agent) listen(ctx context.Context) {
-	agent := a.cfg.Agent
+	a.mu.Lock()
+	agent := a.cfg.Agent // which no reload changes
+	a.mu.Unlock()
 	var all sync.WaitGroup
 	serve := func(what string, listen func() (net.Listener, error), whole bool) {
 		all.Go(func() {
@@ -139,7 +141,7 @@ func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	s := &status.Snapshot{Time: now, Process: a.process(), Stalled: []string{}}
+	s := &status.Snapshot{Time: now, Process: a.process(), Streams: []status.Stream{}, Stalled: []string{}}
 	s.Process.Descriptors = descriptors
 	for _, c := range a.cfg.Streams {
 		l := a.lines[c.Name]
