@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"sealtail/record"
+	"sealtail/seal"
+	"sealtail/spool"
+)
+
+// A committer is the way into the spool: an entry is an envelope and the
+// positions that moved with it.
+type committer struct {
+	spool     *spool.Spool
+	committed func(moved []record.Position) // nil = nobody is told
+	turned    turned
+
+	mu    sync.Mutex // held while an entry is tried
+	state *state     // as of the newest entry; guarded by mu once the line runs
+}
+
+// spooledKeys returns the ids of keyrings' keys that envelopes name which are
+// not acknowledged yet.
+func (c *committer) spooledKeys() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.spool.Stats()
+	if !s.Recovered {
+		return c.state.named.among(c.state.named.envelopes)
+	}
+	return c.state.named.among(s.Pending)
+}
+
+// Append is for the pipeline.
+func (c *committer) Append(ctx context.Context, env []byte, moved []record.Position) error {
+	return c.commit(ctx, env, func() []record.Position { return moved })
+}
+
+// found commits what the tailer knows of files past the pipeline, which may be
+// waiting for a key or for room for hours: a restart meanwhile must know them,
+// and how much of them there is to lose. How far a file is taken is the
+// pipeline's to say; found never moves that.
+func (c *committer) found(ctx context.Context, files []record.Position) error {
+	if len(files) == 0 {
+		return nil
+	}
+	return c.commit(ctx, nil, func() []record.Position {
+		moved := make([]record.Position, len(files))
+		for i, p := range files {
+			known, ok := c.state.positions.Get(p.ID)
+			if !ok {
+				known = p
+			}
+			if known.Offset == 0 {
+				p.Sources, p.Encoding = known.Sources, known.Encoding
+				known = p
+			}
+			known.From = known.Offset
+			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
+			known.Next = p.Next
+			moved[i] = known
+		}
+		return moved
+	})
+}
+
+// turn is how long an entry that waits for room keeps others from being tried,
+// and a wait for a key.
+const turn = time.Second
+
+// commit appends an entry, with the positions as they are when it is tried. The
+// state takes it over once it is committed.
+func (c *committer) commit(ctx context.Context, env []byte, moved func() []record.Position) error {
+	for {
+		c.turned.now()
+		err := c.try(ctx, env, moved)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *committer) try(ctx context.Context, env []byte, moved func() []record.Position) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, turn)
+	defer cancel()
+	ps := moved()
+	if env == nil && len(ps) == 0 {
+		return nil
+	}
+	snapshot := func() []byte { return c.state.after(env, ps).Snapshot() }
+	if err := c.spool.Append(ctx, env, c.state.positions.EncodeDelta(nil, ps), snapshot); err != nil {
+		return err
+	}
+	c.state.advance(env, ps)
+	if e, err := seal.Parse(env); err == nil { // positions alone are none
+		c.state.named.add(e)
+	}
+	if c.committed != nil {
+		c.committed(ps)
+	}
+	return nil
+}
+
+// discoveries are what the tailer found and nobody committed yet.
+type discoveries struct {
+	mu    sync.Mutex
+	files []record.Position
+	wake  chan struct{} // holds one
+}
+
+// add is called by the tailer; it does not block.
+func (d *discoveries) add(files []record.Position) {
+	d.mu.Lock()
+	d.files = append(d.files, files...)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *discoveries) take() (files []record.Position) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files, d.files = d.files, nil
+	return files
+}
+
+// commit commits what is found until the tailer is done.
+func (d *discoveries) commit(ctx context.Context, done <-chan struct{}, c *committer) error {
+	for ended := false; !ended; {
+		select {
+		case <-d.wake:
+		case <-done:
+			ended = true
+		}
+		if err := c.found(ctx, d.take()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
