@@ -116,17 +116,17 @@ func TestReloadInAPause(t *testing.T) {
 	}
 	w.rotate("1")
 	w.line()
-	r.until("the rotation to be seen", func() bool { s, _ := r.status(); return s.Streams[0].Files.Followed == 2 })
+	r.until("the rotation to be seen", func() bool { s, _ := r.status(); return first(s).Files.Followed == 2 })
 	os.Remove(w.name + ".1")
-	r.until("the file to be held", func() bool { s, _ := r.status(); return s.Streams[0].Files.Held > 0 })
+	r.until("the file to be held", func() bool { s, _ := r.status(); return first(s).Files.Held > 0 })
 	for i := range 2 {
 		r.edit(fmt.Sprintf(`max_age = "%dms"`, 50+i), fmt.Sprintf(`max_age = "%dms"`, 51+i))
 		r.reload("")
 	}
 	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
 	r.until("all", func() bool { return len(r.open()) >= l.total() })
-	if s, _ := r.status(); s.Streams[0].Ledger.Losses != 0 {
-		t.Errorf("lost: %+v", s.Streams[0].Ledger)
+	if s, _ := r.status(); first(s).Ledger.Losses != 0 {
+		t.Errorf("lost: %+v", first(s).Ledger)
 	}
 	r.stop()
 	l.check(t, r.open())
@@ -140,21 +140,21 @@ func TestReloadOfAKeyring(t *testing.T) {
 	w := new(ledger).writer(t, r.path("logs", "a.log"))
 	w.line()
 	r.start()
-	r.until("a batch in the spool", func() bool { s, code := r.status(); return code == 5 && s.Streams[0].Spool.Pending > 0 })
+	r.until("a batch in the spool", func() bool { s, code := r.status(); return code == 5 && first(s).Spool.Pending > 0 })
 	r.run("sealtail", "keyring", "new", "-f", r.path("new.json"), "--kind", "hpke-mlkem768-x25519")
 	r.run("sealtail", "keyring", "export-public", "-f", r.path("new.json"), "--out", r.path("new-public.json"))
 	r.edit(r.path("public.json"), r.path("new-public.json"))
 	r.reload("lost key hpke-mlkem768-x25519-")
 	s, _ := r.status()
-	if key := s.Streams[0].Key; key.State != "ready" && key.State != "refreshing" {
+	if key := first(s).Key; key.State != "ready" && key.State != "refreshing" {
 		t.Errorf("the key before is not in use: %+v", key)
 	}
 	os.Remove(r.path("sealed"))
-	r.until("all to be shipped", func() bool { s, _ := r.status(); return s.Streams[0].Spool.Pending == 0 })
+	r.until("all to be shipped", func() bool { s, _ := r.status(); return first(s).Spool.Pending == 0 })
 	r.reload("")
 	r.until("the new key", func() bool {
 		s, code := r.status()
-		return code == 0 && s.Streams[0].Key.ID != "" && !strings.Contains(s.Streams[0].Key.ID, "lost")
+		return code == 0 && first(s).Key.ID != "" && !strings.Contains(first(s).Key.ID, "lost")
 	})
 	r.stop()
 }

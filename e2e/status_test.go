@@ -56,6 +56,14 @@ func (r *rig) status() (s status.Snapshot, code int) {
 	return s, code
 }
 
+// first returns the first stream, which is not there while the agent starts.
+func first(s status.Snapshot) (l status.Stream) {
+	if len(s.Streams) > 0 {
+		l = s.Streams[0]
+	}
+	return l
+}
+
 func get(t testing.TB, url string) (body string, code int) {
 	t.Helper()
 	resp, err := http.Get(url)
@@ -85,7 +93,7 @@ func TestStatus(t *testing.T) {
 	r.start()
 	r.until("that all is well", func() bool {
 		s, code := r.status()
-		return code == 0 && len(s.Streams) == 1 && s.Streams[0].Sink.Envelopes > 0
+		return code == 0 && len(s.Streams) == 1 && first(s).Sink.Envelopes > 0
 	})
 	if out := r.run("sealtail", "status", "-c", r.path("sealtail.toml")); !strings.HasPrefix(out, "fine ") {
 		t.Errorf("status says %q", out)
@@ -104,9 +112,9 @@ func TestStatus(t *testing.T) {
 	for range 1000 {
 		w.line()
 	}
-	r.until("the lag", func() bool { s, _ := r.status(); return s.Streams[0].Files.Lag > 1000 && s.Streams[0].Files.LagAge > 2 })
+	r.until("the lag", func() bool { s, _ := r.status(); return first(s).Files.Lag > 1000 && first(s).Files.LagAge > 2 })
 	s, _ := r.status()
-	if p := s.Streams[0].Paused; !strings.Contains(p.Why, "revoked (Disabled)") || time.Since(p.Since) > time.Minute {
+	if p := first(s).Paused; !strings.Contains(p.Why, "revoked (Disabled)") || time.Since(p.Since) > time.Minute {
 		t.Errorf("paused: %+v", p)
 	}
 	out, _, code := r.try("sealtail", "status", "-c", r.path("sealtail.toml"))
@@ -148,7 +156,7 @@ func TestStatusOfASinkThatRefuses(t *testing.T) {
 	r.start()
 	r.until("the refusal", func() bool {
 		s, code := r.status()
-		return code == 5 && len(s.Problems) == 1 && strings.Contains(s.Problems[0].What, "sink archive refuses") && s.Streams[0].Spool.Pending > 0
+		return code == 5 && len(s.Problems) == 1 && strings.Contains(s.Problems[0].What, "sink archive refuses") && first(s).Spool.Pending > 0
 	})
 	if r.logged("status cannot be served") != 1 {
 		t.Error("nothing is logged of the address that is taken")
@@ -311,7 +319,7 @@ func TestHeldOverRestarts(t *testing.T) {
 		old := fmt.Sprint(i)
 		w.rotate(old)
 		w.line()
-		r.until("the rotation to be seen", func() bool { s, _ := r.status(); return s.Streams[0].Files.Followed == 2 })
+		r.until("the rotation to be seen", func() bool { s, _ := r.status(); return first(s).Files.Followed == 2 })
 		os.Remove(w.name + "." + old)
 		m.until("FDSTORE=1")
 		if i == 1 {
@@ -387,17 +395,17 @@ func TestBacklog(t *testing.T) {
 	r.until("the pause", func() bool { _, code := r.status(); return code == 3 })
 	const backlog = 64 << 20
 	appendTo(t, old.name, strings.Repeat(strings.Repeat("x", 1023)+"\n", backlog>>10))
-	r.until("the backlog", func() bool { s, _ := r.status(); return s.Streams[0].Files.Lag >= backlog })
+	r.until("the backlog", func() bool { s, _ := r.status(); return first(s).Files.Lag >= backlog })
 	fresh := l.writer(t, r.path("logs", "new.log"))
 	for range 10 {
 		fresh.line()
 	}
-	r.until("the new file", func() bool { s, _ := r.status(); return s.Streams[0].Files.Followed == 2 })
+	r.until("the new file", func() bool { s, _ := r.status(); return first(s).Files.Followed == 2 })
 	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
 	began := time.Now()
 	r.until("the end", func() bool {
 		s, code := r.status()
-		return code == 0 && s.Streams[0].Files.Lag == 0 && s.Streams[0].Spool.Pending == 0
+		return code == 0 && first(s).Files.Lag == 0 && first(s).Spool.Pending == 0
 	})
 	t.Logf("%d MiB in %v", backlog>>20, time.Since(began).Round(100*time.Millisecond))
 	r.stop()

@@ -30,7 +30,8 @@ type agent struct {
 	began   time.Time
 	final   chan error // holds the first error that ends all
 	board   status.Board
-	untold  atomic.Bool // the service manager could not be told
+	untold  atomic.Bool   // the service manager could not be told
+	changed chan struct{} // holds one: there is more to see than time brings
 
 	mu     sync.Mutex   // guards what follows: run changes it, watch looks
 	cfg    *conf.Config // in effect; at first, to be
@@ -195,7 +196,13 @@ func (a *agent) set(change func()) {
 	change()
 }
 
-func (a *agent) setPhase(phase string) { a.set(func() { a.phase = phase }) }
+func (a *agent) setPhase(phase string) {
+	a.set(func() { a.phase = phase })
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
 
 // tell notes, once, that the service manager could not be told.
 func (a *agent) tell(err error) {

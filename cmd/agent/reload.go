@@ -37,12 +37,13 @@ func (a *agent) readAgain(ctx, alive context.Context) {
 		}
 	}
 	a.set(func() {
-		a.phase, a.reload.tried, a.reload.err = "running", time.Now(), err
+		a.reload.tried, a.reload.err = time.Now(), err
 		if err == nil {
 			a.reload.done++
 			a.reload.restart = restart
 		}
 	})
+	a.setPhase("running")
 	switch {
 	case err != nil:
 		a.log.Error("reload refused, the configuration before stays in effect", zap.Error(err))

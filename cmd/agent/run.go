@@ -92,7 +92,7 @@ func runAgent(ctx context.Context, cfg *conf.Config, again <-chan os.Signal, log
 		log.Warn("this state is from another machine: new signing keys and new streams begin; what is spooled ships as it is")
 	}
 	a := &agent{
-		id: id, log: log, began: time.Now(), cfg: cfg, phase: "starting", final: make(chan error, 1),
+		id: id, log: log, began: time.Now(), cfg: cfg, phase: "starting", final: make(chan error, 1), changed: make(chan struct{}, 1),
 		keys: make(map[keyUse]*runningKeys), lines: make(map[string]*runningLine),
 	}
 	if a.systemd, err = status.OpenSystemd(); err != nil {

@@ -51,6 +51,7 @@ func (a *agent) watch(ctx context.Context) {
 		a.look(w)
 		select {
 		case <-tick.C:
+		case <-a.changed:
 		case <-ctx.Done():
 			return
 		}
