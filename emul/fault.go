@@ -1,8 +1,10 @@
 package emul
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
+	"strconv"
 )
 
 // A Fault is something that goes wrong with requests. Of several that match a
@@ -15,8 +17,9 @@ type Fault struct {
 	Project     string `json:"project,omitzero"`
 	Logstore    string `json:"logstore,omitzero"`
 	AccessKeyID string `json:"access_key_id,omitzero"`
-	Skip        int    `json:"skip,omitzero"`  // so many matching requests go unharmed first
-	Count       int    `json:"count,omitzero"` // so many are met; 0 = until cleared
+	Contains    string `json:"contains,omitzero"` // the body does, uncompressed
+	Skip        int    `json:"skip,omitzero"`     // so many matching requests go unharmed first
+	Count       int    `json:"count,omitzero"`    // so many are met; 0 = until cleared
 
 	Delay Duration `json:"delay,omitzero"` // before anything else
 
@@ -67,7 +70,7 @@ func (s *Server) fault(c *call) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.faults {
-		if !f.matches(c.log) {
+		if !f.matches(c.log) || f.Contains != "" && !bytes.Contains(s.plain(c), []byte(f.Contains)) {
 			continue
 		}
 		if f.Skip > 0 {
@@ -83,6 +86,19 @@ func (s *Server) fault(c *call) *Fault {
 		return &met
 	}
 	return nil
+}
+
+// plain returns a request's body, uncompressed if it can be.
+func (s *Server) plain(c *call) []byte {
+	size, err := strconv.Atoi(c.header("x-log-bodyrawsize"))
+	if err != nil || size < 0 || size > maxRaw {
+		return c.body
+	}
+	raw, err := s.decompress(c.header("x-log-compresstype"), c.body, size)
+	if err != nil {
+		return c.body
+	}
+	return raw
 }
 
 func (f *Fault) matches(r Request) bool {

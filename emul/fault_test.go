@@ -52,7 +52,7 @@ func TestEveryRow(t *testing.T) {
 func TestFaultMatches(t *testing.T) {
 	c := withKeys(t)
 	c.create(nil, 1)
-	put := func() string { return c.put("/logstores/ls", "", group(c, "x")).code() }
+	put := func() string { return c.put("/logstores/ls", "zstd", group(c, "needle in zstd")).code() }
 	get := func() string { return c.sls("GET", "/logstores/ls", nil, nil).code() }
 	generate := func() string { return c.kms("GenerateDataKey", map[string]string{"KeyId": "k"}).code() }
 	for _, tt := range []struct {
@@ -68,6 +68,8 @@ func TestFaultMatches(t *testing.T) {
 		{"Logstore", emul.Fault{Logstore: "ls", Code: "ServerBusy"}, "ServerBusy", "ServerBusy", ""},
 		{"access key", emul.Fault{AccessKeyID: c.id, Code: "ServerBusy"}, "ServerBusy", "ServerBusy", "ServerBusy"},
 		{"other access key", emul.Fault{AccessKeyID: "x", Code: "ServerBusy"}, "", "", ""},
+		{"content", emul.Fault{Contains: "needle", Code: "InvalidKey"}, "InvalidKey", "", ""},
+		{"other content", emul.Fault{Contains: "haystack", Code: "InvalidKey"}, "", "", ""},
 		{"unknown code", emul.Fault{Service: "sls", Status: 418, Code: "Teapot"}, "Teapot", "Teapot", ""},
 		{"page", emul.Fault{Service: "kms", HTML: true}, "", "", "502 without a code"},
 		{"status alone", emul.Fault{Service: "sls", Status: 504}, "504 without a code", "504 without a code", ""},

@@ -157,40 +157,6 @@ func TestEmulatorRights(t *testing.T) {
 	}
 }
 
-// Each row of the emulator's table is classed, but for those of dry runs.
-func TestEmulatorErrors(t *testing.T) {
-	s, endpoint, cmk, _ := emulator(t)
-	c := client(t, endpoint, func(o *alikms.Options) { o.KeyID = cmk.ARN })
-	rows := emul.KMSErrors()
-	if len(rows) < 30 {
-		t.Fatalf("got %d rows, want 30", len(rows))
-	}
-	for _, row := range rows {
-		s.Clear()
-		s.Inject(emul.Fault{Service: "kms", Code: row.Code, Status: row.Status})
-		_, err := c.Generate(t.Context(), testContext(t))
-		e := kmsError(t, err)
-		dry := row.Code == "DryRunOperationError" || row.Code == "ValidationError" || row.Code == "AccessDeniedError"
-		if (e.Class == seal.Unknown) != dry || e.Code != row.Code {
-			t.Errorf("%d %s: got %v", row.Status, row.Code, e)
-		}
-	}
-	for _, tt := range []struct {
-		name  string
-		fault emul.Fault
-	}{
-		{"HTML", emul.Fault{HTML: true}},
-		{"cut", emul.Fault{Cut: true}},
-		{"answer lost", emul.Fault{Cut: true, After: true}},
-	} {
-		s.Clear()
-		s.Inject(tt.fault)
-		if _, err := c.Generate(t.Context(), testContext(t)); kmsError(t, err).Class != seal.Outage {
-			t.Errorf("%s: got %v, want an outage", tt.name, err)
-		}
-	}
-}
-
 // reEncrypt has the KMS wrap a data key again.
 func reEncrypt(t *testing.T, endpoint string, r seal.Recipient, to emul.Key, context []byte) seal.Recipient {
 	t.Helper()

@@ -123,7 +123,7 @@ type request struct {
 type answer struct {
 	header http.Header
 	body   []byte
-	skew   time.Duration // the service's clock less this host's, in whole seconds; 0 also if not known
+	skew   time.Duration // the service's clock less this host's, in whole seconds; 0 also if not known or below 2 s
 }
 
 // logstore returns the path of the Logstore followed by rest.

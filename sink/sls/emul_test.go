@@ -451,46 +451,6 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
-// TestFaultRows answers with each row of the emulator's table, over TLS, and
-// ships until all is there: once each, whatever the row.
-func TestFaultRows(t *testing.T) {
-	s, _ := emulator(t, emul.Options{})
-	e := sls.Encryption{Type: "default"}
-	c := reach(t, s, nil, true)
-	if _, err := c.Provision(t.Context(), sls.Spec{Encryption: e}); err != nil {
-		t.Fatal(err)
-	}
-	st := ship(t, c, e)
-	rows := emul.SLSErrors()
-	if len(rows) < 50 {
-		t.Fatalf("got %d rows", len(rows))
-	}
-	seq := 0
-	for _, row := range rows {
-		t.Run(row.Error(), func(t *testing.T) {
-			id := s.Inject(emul.Fault{Operation: "PutLogs", Status: row.Status, Code: row.Code, Message: row.Message, Count: 2})
-			defer s.Clear(id)
-			envs := [][]byte{envelope(seq, 100), envelope(seq+1, 100)}
-			seq += 2
-			for try := 0; ; try++ {
-				err := st.Put(t.Context(), envs)
-				if err == nil {
-					break
-				}
-				if asError(t, err); try == 5 {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
-	got, _ := pull(t, c, sls.Range{})
-	for i := range seq {
-		if len(got[i]) != 1 {
-			t.Errorf("envelope %d: got it %d times", i, len(got[i]))
-		}
-	}
-}
-
 // temporary is an access key of STS that is renewed when a fresh one is asked
 // for.
 type temporary struct {

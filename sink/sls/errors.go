@@ -265,7 +265,11 @@ func skewOf(h http.Header) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return time.Until(date).Round(time.Second)
+	d := time.Until(date).Round(time.Second)
+	if d.Abs() < 2*time.Second { // Date is cut to seconds, and was under way
+		return 0
+	}
+	return d
 }
 
 // plain strips what the HTTP client wraps around an error.
