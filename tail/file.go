@@ -159,6 +159,9 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	}
 	f.pos.Dev, f.pos.Ino = st.Dev, st.Ino
 	f.pos.Closed, f.pos.Deleted = 0, false
+	if f.gz == nil && f.pos.Offset == 0 && f.pos.Head.Len < printBytes {
+		f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
+	}
 	t.hasHead(f)
 	f.ahead, f.look.every, f.end.stop = chunkBytes, 4*minLook, st.Size
 	f.look.mtime, f.look.ctime = 0, 0

@@ -67,9 +67,10 @@ func (t *Tailer) lookClosed(f *file, st *unix.Stat_t) {
 }
 
 // verify has a file begin anew whose content was replaced, while nobody takes
-// chunks: it may be rotated away before it is read.
+// chunks or it waits for a descriptor: it may be rotated away before it is read.
+// Of one that nothing was taken of it keeps what it is known by.
 func (t *Tailer) verify(f *file, st *unix.Stat_t) {
-	if !t.blocked || f.gz != nil || f.look.verified == st.Mtim.Nano() && f.look.as == st.Size {
+	if !t.blocked && (f.fd >= 0 || f.pos.Offset > 0) || f.gz != nil || f.look.verified == st.Mtim.Nano() && f.look.as == st.Size {
 		return
 	}
 	f.look.verified, f.look.as = st.Mtim.Nano(), st.Size
