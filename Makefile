@@ -39,8 +39,8 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-torture: ## kill -9 under rotation, nginx with logrotate: minutes
-	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx' ./e2e
+torture: ## kill -9 under rotation, nginx with logrotate, a million envelopes: minutes
+	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx|InAMillion' ./e2e ./seal
 	for i in 1 2 3; do go test -count=1 -timeout 20m -v -run 'TestModel$$' ./tail -model.seed=0 -model.steps=10000 || exit 1; done
 
 soak: ## 20 MB/s to the emulator while both CMKs go off and on, for SOAK (60s)

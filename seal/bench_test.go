@@ -1,9 +1,12 @@
 package seal_test
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"sealtail/seal"
 )
@@ -78,4 +81,57 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A slowKMS takes its time to answer.
+type slowKMS struct {
+	plainKMS
+	takes time.Duration
+}
+
+func (k *slowKMS) Generate(ctx context.Context, c []byte) (seal.DataKey, error) {
+	d, err := k.plainKMS.Generate(ctx, c)
+	if k.count() > 1 { // the first is for the start
+		select {
+		case <-time.After(k.takes):
+		case <-ctx.Done():
+			return seal.DataKey{}, ctx.Err()
+		}
+	}
+	return d, err
+}
+
+// What a refresh costs those who seal meanwhile: nothing. The key service takes
+// 3 s for each answer, and every answer replaces the data key.
+func BenchmarkSealInRefresh(b *testing.B) {
+	for _, s := range suites {
+		for _, bb := range []struct {
+			name string
+			o    seal.KeyOptions
+		}{
+			{"without", seal.KeyOptions{Refresh: 24 * time.Hour}},
+			{"under way", seal.KeyOptions{Refresh: time.Millisecond, Rotate: time.Millisecond}},
+		} {
+			b.Run(s.String()+"/"+bb.name, func(b *testing.B) {
+				keys := runKeys(b, bb.o, &slowKMS{takes: 3 * time.Second}, s)
+				c := newChain(b, seal.ChainOptions{Identity: newIdentity(b), Keys: keys, Suite: s})
+				content := make([]byte, 16<<10)
+				var buf []byte
+				var took []time.Duration
+				for b.Loop() {
+					began := time.Now()
+					env, err := c.Seal(b.Context(), buf, 0, 0, 0, seal.CodecNone, content)
+					if err != nil {
+						b.Fatal(err)
+					}
+					took = append(took, time.Since(began))
+					buf = env
+				}
+				slices.Sort(took)
+				b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+				b.ReportMetric(float64(took[len(took)-1].Microseconds()), "max-µs")
+				b.ReportMetric(float64(keys.State().Rotated), "keys")
+			})
+		}
+	}
 }

@@ -47,8 +47,7 @@ func (f *file) key(id string) *key {
 	return nil
 }
 
-// wipe zeroes the secrets. What ciphers made of them, key schedules and such,
-// is not within reach.
+// wipe zeroes the secrets.
 func (f *file) wipe() {
 	for _, k := range f.keys {
 		clear(k.secret)

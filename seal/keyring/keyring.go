@@ -24,9 +24,10 @@
 // [Keyring.Opens] tells the two apart.
 //
 // The file is read again at each use, so a change of it bites without a
-// restart, and what was read is wiped: text and keys. What ciphers derive from
-// a key stays in memory until that is used again; where it must not be there
-// at all, give the host the public half. Wrapping follows the SE1 format, recipients of type 5 and 6.
+// restart, and what was read is wiped: text, keys, and what AES and SM4 make of
+// them. What crypto/hpke makes of a private half stays in memory until that is
+// used again; where it must not be there at all, give the host the public half.
+// Wrapping follows the SE1 format, recipients of type 5 and 6.
 //
 // Errors of [Keyring.Generate] are [*seal.KMSError]; the code is the key's
 // state ("Disabled" …), "NoFile", "NotPrivate", "Malformed" or "Unreadable".
