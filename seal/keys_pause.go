@@ -29,15 +29,23 @@ func (ks *Keys) Pauses() *Pause {
 	return ks.pause
 }
 
+// Begun reports whether p has begun.
+func (p *Pause) Begun() bool {
+	select {
+	case <-p.began:
+		return true
+	default:
+		return false
+	}
+}
+
 // Begin waits until p has begun. It returns why it did, and the pause after it.
 // It fails only when ctx ends before.
 func (p *Pause) Begin(ctx context.Context) (reason string, next *Pause, err error) {
 	select {
 	case <-p.began:
 	case <-ctx.Done():
-		select {
-		case <-p.began:
-		default:
+		if !p.Begun() {
 			return "", nil, ctx.Err()
 		}
 	}

@@ -16,16 +16,34 @@ import (
 // goes with the entry that tells the pause: one that a restart cuts is told by
 // the process after it, as far as to that process's start.
 type pauses struct {
-	start time.Time
-
 	mu  sync.Mutex
-	cut []record.Position // notes of the process before; guarded by mu
-	at  *seal.Pause       // the oldest that is not told; guarded by mu
-	id  uint64            // of at's note; guarded by mu
+	cut []*record.Chunk // events of pauses that were cut; guarded by mu
+	at  *seal.Pause     // the oldest that is not told; guarded by mu
+	id  uint64          // of at's note; guarded by mu
 }
 
+// newPauses goes on from the notes of a line before, be it of another process
+// or of this one, whose data keys may still be in that pause.
 func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
-	return &pauses{start: time.Now(), cut: noted, at: keys.Pauses(), id: rand.Uint64()}
+	p := &pauses{at: keys.Pauses(), id: rand.Uint64()}
+	until := time.Now()
+	lasts := p.at.Begun()
+	if lasts {
+		until = p.at.From
+	}
+	for _, n := range noted {
+		from := time.Unix(0, n.Paused)
+		if lasts && from.Equal(p.at.From) {
+			p.id = n.ID
+			continue
+		}
+		to := until
+		if to.Before(from) { // the clock was put back
+			to = from
+		}
+		p.cut = append(p.cut, tellPause(n.ID, n.Path, from, to))
+	}
+	return p
 }
 
 // news returns events of the pauses that ended since its last call. It is for
@@ -33,10 +51,7 @@ func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
 func (p *pauses) news() (chunks []*record.Chunk) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, n := range p.cut {
-		chunks = append(chunks, tellPause(n.ID, n.Path, time.Unix(0, n.Paused), p.start))
-	}
-	p.cut = nil
+	chunks, p.cut = p.cut, nil
 	for {
 		to, reason, next, ended := p.at.Ended()
 		if !ended {

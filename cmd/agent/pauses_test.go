@@ -243,6 +243,21 @@ func TestEachPauseIsTold(t *testing.T) {
 			p.until("told", noted(0))
 			p.end(true)
 		}, "start start pause stop"},
+		{"its line is replaced in it, as by a reload", func(t *testing.T, dir string, kms *switchable) {
+			kms.set(revoked)
+			p := begin(t, dir, id, kms)
+			p.until("note", noted(1))
+			p.pauses = newPauses(p.keys, p.commit.state.pauses())
+			if got := p.pauses.news(); len(got) != 0 {
+				t.Errorf("got %d news of a pause that lasts", len(got))
+			}
+			if p.pauses.id != p.commit.state.pauses()[0].ID {
+				t.Error("a second note would be committed")
+			}
+			kms.set(nil)
+			p.until("told", noted(0))
+			p.end(true)
+		}, "start pause stop"},
 		{"killed before its event is committed", func(t *testing.T, dir string, kms *switchable) {
 			p := begin(t, dir, id, kms)
 			p.until("start", func(s *state) bool { return s.last != nil })
