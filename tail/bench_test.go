@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/text/encoding/simplifiedchinese"
+
 	"sealtail/record"
 	"sealtail/tail"
 )
@@ -132,5 +134,76 @@ func BenchmarkBusy(b *testing.B) {
 		if n != len(files) {
 			b.Fatalf("chunks: got %d, want %d", n, len(files))
 		}
+	}
+}
+
+// BenchmarkRecords is one cached file at full speed where more than cutting
+// lines is to be done.
+func BenchmarkRecords(b *testing.B) {
+	const size = 32 << 20
+	lines := bytes.Split(bytes.TrimSuffix(nginx(size), []byte("\n")), []byte("\n"))
+	each := func(f func(i int, line []byte) string) []byte {
+		var text bytes.Buffer
+		for i, l := range lines {
+			text.WriteString(f(i, l))
+		}
+		return text.Bytes()
+	}
+	trace := each(func(i int, l []byte) string {
+		if i%20 < 10 {
+			return "\tat com.example.Service.call(Service.java:42)\n"
+		}
+		return string(l) + "\n"
+	})
+	cri := each(func(i int, l []byte) string { return criLine([]string{"stdout", "stderr"}[i%2], "F", string(l)) })
+	docker := each(func(i int, l []byte) string { return dockerLine("stdout", string(l)+"\n") })
+	chinese, err := simplifiedchinese.GB18030.NewEncoder().Bytes(each(func(i int, l []byte) string {
+		return "2026-11-23 12:00:00 信息 订单处理完成，用户" + string(l[:40]) + "的付款已经确认\n"
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, bb := range []struct {
+		name string
+		text []byte
+		o    tail.Options
+	}{
+		{"java", trace, tail.Options{Multiline: tail.Multiline{Preset: "java"}}},
+		{"start", trace, tail.Options{Multiline: tail.Multiline{Start: `^\d`}}},
+		{"cri", cri, tail.Options{Format: "cri"}},
+		{"cri-java", cri, tail.Options{Format: "cri", Multiline: tail.Multiline{Preset: "java"}}},
+		{"docker", docker, tail.Options{Format: "docker"}},
+		{"gb18030", chinese, tail.Options{Encoding: "gb18030"}},
+		{"drop", nginx(size), tail.Options{Drop: []string{"page=7 "}}},
+		{"trim_cr", nginx(size), tail.Options{TrimCR: true}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			dir := b.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "a.log"), bb.text, 0o644); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(bb.text)))
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				o := options(dir)
+				o.Once, o.Format, o.Encoding, o.TrimCR, o.Multiline, o.Drop = true, bb.o.Format, bb.o.Encoding, bb.o.TrimCR, bb.o.Multiline, bb.o.Drop
+				t, err := tail.New(o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				out := make(chan *record.Chunk, 1)
+				go t.Run(context.Background(), out)
+				n = 0
+				for c := range out {
+					n += len(c.Records)
+					c.Release()
+				}
+			}
+			if n == 0 {
+				b.Fatal("no records")
+			}
+			b.ReportMetric(float64(n), "records/op")
+		})
 	}
 }

@@ -101,6 +101,23 @@ func (c *converter) lineFeed(b []byte) int {
 	}
 }
 
+// lines is the length of the whole lines that b begins with.
+func (c *converter) lines(b []byte) int {
+	if c == nil || c.unit == 1 {
+		return bytes.LastIndexByte(b, '\n') + 1
+	}
+	for n := len(b); ; {
+		i := bytes.LastIndex(b[:n], c.lf)
+		switch {
+		case i < 0:
+			return 0
+		case i%c.unit == 0:
+			return i + c.unit
+		}
+		n = i + len(c.lf) - 1
+	}
+}
+
 // convert appends to dst the UTF-8 of the beginning of b, at most max bytes of
 // it, and returns it with the length that it took of b. Where last is not set
 // more of the line comes behind b, and a character that b does not finish is

@@ -1,7 +1,6 @@
 package tail
 
 import (
-	"bytes"
 	"context"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +52,11 @@ func (t *Tailer) toEnd(f *file) bool {
 		f.fd = was
 		return ok
 	}
-	end := t.lastLine(fd, st.Size)
+	was := f.fd
+	f.fd = fd
+	conv := t.converter(f)
+	f.fd = was
+	end := t.lastLine(fd, st.Size, conv)
 	n := int(min(end, printBytes))
 	head, ok := t.printAt(fd, n, 0)
 	mark, ok2 := t.printAt(fd, n, end-int64(n))
@@ -73,15 +76,18 @@ func (t *Tailer) toEnd(f *file) bool {
 
 // lastLine returns the offset behind the last line feed before size. A line
 // longer than the longest record is given up.
-func (t *Tailer) lastLine(fd int, size int64) int64 {
+func (t *Tailer) lastLine(fd int, size int64, c *converter) int64 {
+	if c != nil {
+		size -= size % int64(c.unit)
+	}
 	for to := size; to > 0 && size-to <= int64(t.cut.max); {
 		from := max(0, to-int64(len(t.scratch)))
 		b := t.scratch[:to-from]
 		if n, err := pread(fd, b, from); err != nil || n < len(b) {
 			return size
 		}
-		if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
-			return from + int64(i) + 1
+		if n := c.lines(b); n > 0 {
+			return from + int64(n)
 		}
 		if from == 0 {
 			return 0

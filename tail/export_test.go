@@ -122,6 +122,7 @@ func (t *Tailer) Pass(text []byte, ends []int, window int) (all []record.Record)
 			f.pos.Sources = g.sources
 			f.opens = nil
 			clear(b.mem)
+			b.recycle(nil)
 			switch {
 			case g.moved:
 				want = window

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
@@ -239,6 +240,7 @@ func TestH53_MultilineOpen(t *testing.T) {
 				}
 				b.step(6 * second)
 				b.want("INFO 2")
+				b.ledger()
 			}
 		}
 	})
@@ -496,6 +498,7 @@ func TestCRIModel(t *testing.T) {
 		m.start()
 		m.tail.Round(0)
 		for range *modelSteps / 4 {
+			m.ledger()
 			switch k := m.r.IntN(100); {
 			case k < 40:
 				m.append()
@@ -570,4 +573,75 @@ func TestAnyChunking(t *testing.T) {
 		}
 		anyChunking(t, o, []byte(text.String()), uint64(i))
 	}
+}
+
+// A stream that begins at the end of its files begins behind a whole line there.
+func TestEndsOfUTF16(t *testing.T) {
+	b := newBench(t)
+	b.o.Encoding, b.loose = "utf-16", true
+	enc := unicode.UTF16(unicode.BigEndian, unicode.UseBOM).NewEncoder()
+	raw, err := enc.String("first\nsecond\nunfiniਊ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("a.log", raw)
+	b.start()
+	ends, err := b.tail.Ends(t.Context())
+	if err != nil || len(ends) != 1 || ends[0].Offset != 2+2*13 {
+		t.Fatalf("got %+v, %v", ends, err)
+	}
+	b.commit(&record.Chunk{Moved: ends})
+	b.write("a.log", "\x00s\x00\n")
+	b.step(second)
+	b.want("unfiniਊs")
+}
+
+// What a damaged spool lost is made records again as it was.
+func TestHoleOfJoinedRecords(t *testing.T) {
+	b := newBench(t)
+	b.o.Format, b.loose = "cri", true
+	text := criLine("stdout", "P", "a") + criLine("stderr", "F", "e") + criLine("stdout", "F", "b") + criLine("stdout", "F", "c")
+	b.write("a.log", text)
+	b.step(0)
+	b.want("e", "ab", "c")
+	p := b.position("a.log")
+	hole := p
+	hole.ID, hole.Offset, hole.From, hole.Until, hole.Size, hole.Marker = 4711, 0, 0, p.Offset, p.Offset, record.Print{}
+	b.commit(&record.Chunk{Moved: []record.Position{hole}})
+	b.start()
+	for range 3 {
+		b.step(second) // it takes turns with the files
+	}
+	b.wantLosses()
+	b.want("e", "ab", "c")
+	if _, ok := b.pos.Get(4711); ok {
+		t.Error("the hole is kept")
+	}
+}
+
+// A limited stream waits; nothing is dropped.
+func TestRateLimit(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", numbered("a", 0, 3000))
+	b.o.Once, b.o.RateLimit = true, 10_000
+	synctest.Test(t, func(t *testing.T) {
+		x, err := tail.New(b.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, n, start := 0, 0, time.Now()
+		out := make(chan *record.Chunk)
+		go x.Run(t.Context(), out)
+		for c := range out {
+			size += int(c.End - c.Offset)
+			n += len(c.Records)
+			if most := 10_000 * (2 + time.Since(start).Seconds()); float64(size) > most {
+				t.Fatalf("%d bytes after %v", size, time.Since(start))
+			}
+			c.Release()
+		}
+		if took, want := time.Since(start), time.Duration(size/10_000-2)*time.Second; n != 3000 || took < want || took > want+4*time.Second {
+			t.Errorf("%d records, %d bytes in %v, want %v", n, size, took, want)
+		}
+	})
 }

@@ -41,8 +41,8 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 			send = out
 		}
 		wait := t.wait()
-		if limited > 0 {
-			wait = min(wait, limited)
+		if limited > 0 && (t.o.Once || limited < wait) {
+			wait = limited
 		}
 		timer.Reset(wait)
 		select {

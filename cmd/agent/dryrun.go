@@ -62,6 +62,7 @@ func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal
 	if err != nil {
 		return err
 	}
+	s.RateLimit = 0 // nobody is to be spared
 	t, err := newTailer(s, len(cfg.Streams), tail.Options{Key: make([]byte, 32), Once: true, Log: log})
 	if err != nil {
 		return err
