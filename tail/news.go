@@ -64,7 +64,9 @@ func (t *Tailer) found() {
 		p.Deleted = f.name.unlinked
 		ps = append(ps, p)
 		f.foundSize, f.foundAt = f.look.size, t.now
-		if !f.told {
+		if !f.told || f.pos.Offset == 0 {
+			// It is told here alone: through the channel it would come later,
+			// and undo what is told here meanwhile.
 			f.told, f.dirty = true, len(f.lost) > 0
 		}
 	}

@@ -45,6 +45,12 @@
 // counts as lost. A file that appears with the content of one followed is its
 // copy, and is not read again if the followed one is truncated soon.
 //
+// Rotated files are looked for beside the one that took their path and where
+// [Options.Rotated] say. A .gz file is what it holds: offsets, sizes and
+// fingerprints are of the inflated bytes. It is read once it is whole; what it
+// holds of a file that is gone goes on from that file's position. A hole that a
+// truncated file begins with is skipped.
+//
 // While nobody takes chunks the receiver knows nothing of new files, so these
 // are told to [Options.Found]. Their positions have the head of what they had.
 //
