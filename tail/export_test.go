@@ -171,3 +171,6 @@ func (t *Tailer) Deaf() {
 
 // Overflow is what the system says when it dropped events.
 func (t *Tailer) Overflow() { t.watch.w.Errors <- fsnotify.ErrEventOverflow }
+
+// Vacant returns how many paths are remembered for files that may go on there.
+func (t *Tailer) Vacant() int { return len(t.vacant) + len(t.awaited) }

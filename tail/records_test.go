@@ -645,3 +645,21 @@ func TestRateLimit(t *testing.T) {
 		}
 	})
 }
+
+// Paths of containers that are gone are not kept.
+func TestVacantPathsAreForgotten(t *testing.T) {
+	b := newBench(t)
+	b.o.Format, b.loose = "cri", true
+	for i := range 20 {
+		name := fmt.Sprintf("%d.log", i)
+		b.write(name, criLine("stdout", "F", "x"))
+		b.step(second)
+		b.remove(name)
+	}
+	for range 5 {
+		b.step(20 * second)
+	}
+	if n := b.tail.Vacant(); n != 0 {
+		t.Errorf("%d paths are kept", n)
+	}
+}

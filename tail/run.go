@@ -116,6 +116,7 @@ func (t *Tailer) round() {
 	if t.now >= t.nextLong {
 		t.nextLong = t.now + 10*time.Second
 		t.revisit()
+		t.forsake()
 		t.forget()
 	}
 	t.telling = true

@@ -1,8 +1,10 @@
 package tail
 
 import (
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -90,6 +92,19 @@ func (t *Tailer) successors() {
 	}
 	clear(t.linked[len(all):])
 	t.linked = all
+}
+
+// forsake forgets the files that nothing can go on any more.
+func (t *Tailer) forsake() {
+	over := func(f *file) bool { return f.pos.Closed != 0 || f.pos.Forget || f.next != nil }
+	for path, fs := range t.vacant {
+		if fs = slices.DeleteFunc(fs, over); len(fs) == 0 {
+			delete(t.vacant, path)
+		} else {
+			t.vacant[path] = fs
+		}
+	}
+	maps.DeleteFunc(t.awaited, func(_ uint64, f *file) bool { return over(f) })
 }
 
 // unlink has f read on its own.
