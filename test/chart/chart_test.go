@@ -219,7 +219,7 @@ func TestOwnLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := check(t, one[*core.ConfigMap](t, decode(t, manifest)))
-	want := []string{"/var/log/pods/logs_shipper-*/**", "**/*.old"}
+	want := []string{"/var/log/pods/logs_shipper-*/**", "**/*.tmp", "**/*.old"}
 	if got := cfg.Streams[0].Exclude; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -69,7 +69,7 @@ stop = { seal_timeout = "{{ .Values.stop.sealTimeoutSeconds }}s", ship_timeout =
 {{- /* Own logs are no input: each line shipped would make lines. */}}
 {{- $own := printf "/var/log/pods/%s_%s-*/**" .Release.Namespace (include "sealtail.fullname" .) }}
 
-{{ include "sealtail.stream" (dict "name" "containers" "format" "cri" "values" .Values.containerLogs "exclude" (prepend .Values.containerLogs.exclude $own)) }}
+{{ include "sealtail.stream" (dict "name" "containers" "format" "cri" "values" .Values.containerLogs "exclude" (concat (list $own "**/*.tmp") .Values.containerLogs.exclude)) }}
 {{- end }}
 {{- if .Values.hostLogs.enabled }}
 
