@@ -40,7 +40,7 @@ func newNode(t *testing.T) *node {
 	if n.dir == "" || n.bin == "" {
 		t.Fatal("run this by make test-k8s: it needs namespaces of its own")
 	}
-	for _, dir := range []string{"bin", "etcd", "certs", "containerd", "cni", "pods", "containers", "kubelet", "cniState", "truth", "sealed"} {
+	for _, dir := range []string{"bin", "etcd", "certs", "containerd", "cni", "log", "kubelet", "cniState", "truth", "state"} {
 		if err := os.Mkdir(n.path(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func (n *node) system(t *testing.T) {
 	run(t, "ip", "addr", "add", nodeIP+"/32", "dev", "lo")
 	run(t, "ip", "addr", "add", "10.96.0.1/32", "dev", "lo") // the API server's service
 	for from, to := range map[string]string{
-		"pods": "/var/log/pods", "containers": "/var/log/containers", "kubelet": "/var/lib/kubelet", "cniState": "/var/lib/cni",
+		"log": "/var/log", "kubelet": "/var/lib/kubelet", "cniState": "/var/lib/cni",
 	} {
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			t.Fatal(err)
@@ -98,6 +98,9 @@ func (n *node) system(t *testing.T) {
 		run(t, "mount", "--bind", n.path(from), to)
 	}
 	run(t, "mount", "--make-rshared", "/var/lib/kubelet")
+	if err := os.Mkdir("/var/log/pods", 0o750); err != nil { // as the kubelet makes it
+		t.Fatal(err)
+	}
 	for _, dir := range []string{"/run/containerd", "/run/netns"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)

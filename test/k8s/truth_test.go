@@ -18,8 +18,15 @@ import (
 
 // A life is one run of a writer's container.
 type life struct {
+	host        bool        // a file of the host, hostLines long
 	begun, done int         // lines; done < 0: it was killed
 	opened      map[int]int // how often each line was opened
+}
+
+// podOf returns the pod of a run, POD-TIME, or the name of a file of the host.
+func podOf(run string) string {
+	pod, _, _ := strings.Cut(run, "-")
+	return pod
 }
 
 // runs reads what the writers recorded.
@@ -44,6 +51,13 @@ func (n *node) runs(t *testing.T) map[string]*life {
 		}
 		runs[filepath.Base(f)] = r
 	}
+	files, err = filepath.Glob("/var/log/host*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		runs[filepath.Base(f)] = &life{done: hostLines, host: true, opened: make(map[int]int)}
+	}
 	return runs
 }
 
@@ -51,7 +65,7 @@ func (n *node) runs(t *testing.T) map[string]*life {
 // the agent's own pods, or of nobody.
 func (n *node) open(t *testing.T, runs map[string]*life) (own, foreign int) {
 	t.Helper()
-	c := exec.Command(n.bin+"/sealtail-reader", "open", "--format", "json", "--keyring", n.path("offline.json"), "--dir", n.path("sealed"))
+	c := exec.Command(n.bin+"/sealtail-reader", "open", "--format", "json", "--keyring", n.path("offline.json"), "--dir", n.path("state", "sealed"))
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.StdoutPipe()
@@ -77,6 +91,9 @@ func (n *node) open(t *testing.T, runs map[string]*life) (own, foreign int) {
 		name, rest, _ := strings.Cut(r.Content, " ")
 		seq, _, _ := strings.Cut(rest, " ")
 		i, err := strconv.Atoi(seq)
+		if strings.HasPrefix(r.Path, "/var/log/host") {
+			name = filepath.Base(r.Path)
+		}
 		life := runs[name]
 		if life == nil || err != nil {
 			foreign++
@@ -88,7 +105,10 @@ func (n *node) open(t *testing.T, runs map[string]*life) (own, foreign int) {
 		if strings.HasPrefix(name, "both-") && i%2 == 1 {
 			source = "stderr"
 		}
-		pod := name[:strings.LastIndexByte(name, '-')]
+		pod := podOf(name)
+		if life.host {
+			continue
+		}
 		if r.Source != source || r.Tags["__namespace__"] != "default" || r.Tags["__pod_name__"] != pod || r.Tags["__container_name__"] != "writer" {
 			t.Errorf("line %d of %s: source %q, tags %q", i, name, r.Source, r.Tags)
 		}
@@ -110,7 +130,7 @@ type sum struct{ runs, killed, lines, missing, repeated int }
 func sums(runs map[string]*life) map[string]*sum {
 	all := make(map[string]*sum)
 	for name, r := range runs {
-		pod := name[:strings.LastIndexByte(name, '-')]
+		pod := podOf(name)
 		s := all[pod]
 		if s == nil {
 			s = new(sum)
