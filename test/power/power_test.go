@@ -6,6 +6,7 @@ package power_test
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -141,11 +142,22 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// A witness is what the guest said: n lines of this boot are fsynced, by
-// requests that lie before size in the log.
+// A witness is what the guest said: n lines of this boot are fsynced, or n
+// envelopes acknowledged, by requests that lie before size in the log.
 type witness struct {
+	what string
 	n    int
 	size int64
+}
+
+// before returns how many of what were done before size.
+func before(said []witness, what string, size int64) (n int) {
+	for _, w := range said {
+		if w.what == what && w.size <= size {
+			n = w.n
+		}
+	}
+	return n
 }
 
 func powerLoss(t *testing.T, suite string) {
@@ -155,10 +167,12 @@ func powerLoss(t *testing.T, suite string) {
 	t.Logf("seed %d", seed)
 	synced := make(map[string]int) // by boot
 	had := make(map[string]int)    // opened after the last loss
-	before, after := l.disk+".before", l.disk+".after"
+	sealed := 0                    // envelopes in the sink
+	heard := 0                     // that were acknowledged
+	start, after := l.disk+".before", l.disk+".after"
 	for i := range cycles {
 		boot := strconv.Itoa(i)
-		if err := copySparse(before, l.disk); err != nil {
+		if err := copySparse(start, l.disk); err != nil {
 			t.Fatal(err)
 		}
 		enough := 20_000 + chance.IntN(80_000) // lines until the plug is pulled
@@ -166,7 +180,7 @@ func powerLoss(t *testing.T, suite string) {
 		began := time.Now()
 		console := l.run(t, boot, func(line string) bool {
 			var w witness
-			if _, err := fmt.Sscanf(line, "synced %d", &w.n); err != nil {
+			if _, err := fmt.Sscan(line, &w.what, &w.n); err != nil || w.what != "synced" && w.what != "acked" {
 				return true
 			}
 			info, err := os.Stat(l.log)
@@ -176,10 +190,11 @@ func powerLoss(t *testing.T, suite string) {
 			}
 			w.size = info.Size()
 			said = append(said, w)
-			return w.n < enough
+			return w.what != "synced" || w.n < enough
 		})
 		took := time.Since(began)
-		if len(said) == 0 || said[len(said)-1].n < enough {
+		all := before(said, "synced", math.MaxInt64)
+		if all < enough {
 			t.Fatalf("boot %s: ended before the plug was pulled:\n%s", boot, console)
 		}
 		log, err := os.Open(l.log)
@@ -196,19 +211,23 @@ func powerLoss(t *testing.T, suite string) {
 		}
 		slices.Sort(at[:])
 		for _, m := range at {
-			if err := copySparse(after, before); err != nil {
+			if err := copySparse(after, start); err != nil {
 				t.Fatal(err)
 			}
 			kept, lost := l.lose(t, after, log, requests[:m], chance)
-			synced[boot] = 0
-			for _, w := range said {
-				if w.size <= requests[m].data {
-					synced[boot] = w.n
-				}
+			synced[boot] = before(said, "synced", requests[m].data)
+			acked := before(said, "acked", requests[m].data)
+			var envelopes int
+			had, envelopes = l.look(t, after, boot, had)
+			if envelopes < sealed+acked {
+				t.Errorf("boot %s: %d envelopes are in the sink, which had %d and acknowledged %d", boot, envelopes, sealed, acked)
 			}
-			had = l.look(t, after, boot, had)
-			t.Logf("boot %s, %d lines in %s, plug pulled after %d of %d requests: %d sectors not flushed were kept, %d lost; %d lines fsynced, %d in spool and sink",
-				boot, said[len(said)-1].n, took.Round(time.Second), m, len(requests), kept, lost, synced[boot], len(had))
+			if m == at[moments-1] {
+				sealed = envelopes
+				heard += acked
+			}
+			t.Logf("boot %s, %d lines in %s, plug pulled after %d of %d requests: %d sectors not flushed were kept, %d lost; %d lines fsynced, %d in spool and sink; %d envelopes acknowledged, %d in the sink",
+				boot, all, took.Round(time.Second), m, len(requests), kept, lost, synced[boot], len(had), acked, envelopes)
 		}
 		log.Close()
 		if err := os.Rename(after, l.disk); err != nil {
@@ -216,6 +235,9 @@ func powerLoss(t *testing.T, suite string) {
 		}
 	}
 
+	if heard == 0 {
+		t.Error("the agent's status told of no acknowledgement")
+	}
 	console := l.run(t, "drain", func(string) bool { return true })
 	if !strings.Contains(console, "\nshipped\n") {
 		t.Fatalf("not drained:\n%s", console)
@@ -276,8 +298,8 @@ func (l *lab) lose(t *testing.T, disk string, log *os.File, requests []request, 
 }
 
 // look verifies what is on the disk and returns what is opened of it, which
-// must be all that it had.
-func (l *lab) look(t *testing.T, disk, boot string, had map[string]int) (opened map[string]int) {
+// must be all that it had, and how many envelopes are in the sink.
+func (l *lab) look(t *testing.T, disk, boot string, had map[string]int) (opened map[string]int, envelopes int) {
 	t.Helper()
 	mount(t, disk, func(root string) {
 		code, told := l.read(t, nil, "verify", "--dir", root+"/sealed", "--spool", root+"/state", "--state", l.dir+"/heads.json")
@@ -285,11 +307,13 @@ func (l *lab) look(t *testing.T, disk, boot string, had map[string]int) (opened 
 			t.Fatalf("boot %s: verify: exit code %d\n%s", boot, code, told)
 		}
 		opened = l.open(t, root)
+		_, told = l.read(t, nil, "inspect", "--dir", root+"/sealed")
+		envelopes = strings.Count(told, ": envelope, ")
 	})
 	for line := range had {
 		if opened[line] == 0 {
 			t.Fatalf("boot %s: %q was in spool or sink, and is gone", boot, line)
 		}
 	}
-	return opened
+	return opened, envelopes
 }

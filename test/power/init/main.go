@@ -5,6 +5,8 @@
 // console is the host's witness:
 //
 //	synced N  lines 1 to N of this boot are fsynced
+//	acked N   the sink acknowledged N envelopes since this boot: each was
+//	          committed before, and is fsynced in the sink
 //	shipped   boot=drain: the agent stopped with nothing unshipped
 package main
 
@@ -12,7 +14,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +71,7 @@ func run() error {
 	defer cancel()
 	wrote := make(chan error, 1)
 	if boot != "drain" {
+		go acknowledged(ctx)
 		go func() { wrote <- write(ctx, boot) }()
 	} else {
 		time.AfterFunc(drainWait, func() { fmt.Println("init: not drained in time"); agent.Process.Kill() })
@@ -203,6 +209,32 @@ func write(ctx context.Context, boot string) error {
 		}
 	}
 	return nil
+}
+
+// acknowledged tells what the agent's status says of its sink.
+func acknowledged(ctx context.Context) {
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", "/data/state/status.sock")
+		},
+	}}
+	for last := int64(0); ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
+		var s struct {
+			Streams []struct {
+				Sink struct{ Acknowledged int64 } `json:"sink"`
+			} `json:"streams"`
+		}
+		answer, err := client.Get("http://agent/status")
+		if err != nil {
+			continue // not yet
+		}
+		err = json.NewDecoder(answer.Body).Decode(&s)
+		answer.Body.Close()
+		if err == nil && len(s.Streams) == 1 && s.Streams[0].Sink.Acknowledged > last {
+			last = s.Streams[0].Sink.Acknowledged
+			fmt.Println("acked", last)
+		}
+	}
 }
 
 // drained returns when the spool and the sealed directory stay as they are.
