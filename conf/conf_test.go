@@ -132,7 +132,7 @@ func TestDefaults(t *testing.T) {
 	want := conf.Key{
 		Provider: "keyring", File: "/etc/sealtail/keyring.json",
 		Refresh: 5 * time.Minute, Rotate: 30 * time.Minute, HardAge: time.Hour, Grace: time.Hour,
-		Confirm: 10 * time.Second, CallTimeout: 5 * time.Second, RetryMax: 30 * time.Second, RetryRevoked: time.Minute,
+		Confirm: 10 * time.Second, CallTimeout: 5 * time.Second, RetryMax: 30 * time.Second, RetryRevoked: time.Minute, CredentialsGrace: 5 * time.Minute,
 		DEKMaxBatches: 1 << 20, DEKMaxBytes: 64 << 30,
 	}
 	if got != want {

@@ -120,6 +120,9 @@ type Key struct {
 	RetryMax time.Duration `toml:"retry_max" default:"30s" min:"500ms" max:"1h"`
 	// Wait between two attempts while the key is revoked (±20 %).
 	RetryRevoked time.Duration `toml:"retry_revoked" default:"1m" min:"500ms" max:"1h"`
+	// For this long an access key that the key service refuses counts as out of
+	// reach, then as revoked. "0s" makes it revoked at once.
+	CredentialsGrace time.Duration `toml:"credentials_grace" default:"5m" min:"0s" max:"24h"`
 	// Batches after which a data key is replaced before its time.
 	DEKMaxBatches int64 `toml:"dek_max_batches" default:"1048576" min:"1" max:"4294967296"`
 	// Bytes after which a data key is replaced before its time.

@@ -80,7 +80,11 @@ func (ks *Keys) report(was, is KeyState) {
 		ks.log.Warn("data key not refreshed, sealing goes on", zap.Stringer("reason", is.Reason), zap.String("code", is.Code),
 			zap.Error(is.Err), dek, zap.Duration("dek_age", is.DEKAge), zap.Time("dek_ends", is.DEKEnds))
 	case is.Phase == Paused:
+		next := zap.Time("next", is.Next)
+		if is.Next.IsZero() { // a call is under way
+			next = zap.Skip()
+		}
 		ks.log.Warn("sealing paused, no data key", zap.Stringer("reason", is.Reason), zap.String("code", is.Code),
-			zap.Error(is.Err), zap.Time("next", is.Next))
+			zap.Error(is.Err), next)
 	}
 }

@@ -139,10 +139,10 @@ func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger) (*seal.Keys, err
 func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 	o := seal.KeyOptions{
 		Refresh: k.Refresh, Rotate: k.Rotate, HardAge: k.HardAge, Grace: k.Grace,
-		Confirm: k.Confirm, CallTimeout: k.CallTimeout, RetryMax: k.RetryMax, RetryRevoked: k.RetryRevoked,
+		Confirm: k.Confirm, CallTimeout: k.CallTimeout, RetryMax: k.RetryMax, RetryRevoked: k.RetryRevoked, CredentialsGrace: k.CredentialsGrace,
 		MaxBatches: k.DEKMaxBatches, MaxBytes: int64(k.DEKMaxBytes), Log: log,
 	}
-	for _, d := range []*time.Duration{&o.Grace, &o.Confirm} {
+	for _, d := range []*time.Duration{&o.Grace, &o.Confirm, &o.CredentialsGrace} {
 		if *d == 0 {
 			*d = -1 // none; 0 would be the default
 		}
