@@ -174,3 +174,6 @@ func (t *Tailer) Overflow() { t.watch.w.Errors <- fsnotify.ErrEventOverflow }
 
 // Vacant returns how many paths are remembered for files that may go on there.
 func (t *Tailer) Vacant() int { return len(t.vacant) + len(t.awaited) }
+
+// Unrotate tests what rotation makes of names.
+func Unrotate(path string) string { return unrotate(path) }

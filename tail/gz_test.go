@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"sealtail/tail"
 )
 
 func zip(text string) []byte {
@@ -263,5 +265,17 @@ func TestH14_Many(t *testing.T) {
 	b.wantSet(want...)
 	if n := b.tail.Inflaters(); n != 0 {
 		t.Errorf("inflaters at the end: %d", n)
+	}
+}
+
+func TestUnrotate(t *testing.T) {
+	for rotated, want := range map[string]string{
+		"/d/app.log": "/d/app.log", "/d/app.log.1": "/d/app.log", "/d/app.log.12.gz": "/d/app.log", "/d/app.log.gz": "/d/app.log",
+		"/d/app.log-20261125": "/d/app.log", "/d/app.log-20261125.gz": "/d/app.log", "/d/app-20261125.log": "/d/app.log",
+		"/d/app.1.log": "/d/app.log", "/d/messages.1": "/d/messages", "/d/messages-20261125": "/d/messages", "/d.1/app": "/d.1/app",
+	} {
+		if got := tail.Unrotate(rotated); got != want {
+			t.Errorf("%s: got %s, want %s", rotated, got, want)
+		}
 	}
 }

@@ -58,6 +58,7 @@ func stem(p string) string {
 
 // unrotate returns the path that a rotated one had before, or the path itself.
 func unrotate(p string) string {
+	p = strings.TrimSuffix(p, ".gz")
 	dir, name := filepath.Split(p)
 	ext := filepath.Ext(name)
 	if strings.ContainsAny(ext, "-_") { // a date behind it
