@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
-// times are of the key, a sixtieth of the defaults.
-const times = `refresh = "5s"
-rotate = "30s"
-hard_age = "1m"
-grace = "1m"
+// times are of the key: its life is over in 20 s, where the default is 2 h.
+const times = `refresh = "2s"
+rotate = "5s"
+hard_age = "10s"
+grace = "10s"
 confirm = "500ms"
 retry_max = "1s"
 retry_revoked = "1s"`
@@ -102,9 +103,9 @@ func TestLifecycle(t *testing.T) {
 	m.sh("test ! -e /var/lib/sealtail -a ! -e /etc/sealtail/sealtail.toml -a -e /etc/sealtail/keyring.json -a -d /srv/sealed")
 }
 
-// TestPauseAcrossUpgrade takes the key away for longer than a data key may
-// live, all times being a sixtieth. Meanwhile files are written, rotated and
-// deleted, the agent is restarted and upgraded.
+// TestPauseAcrossUpgrade takes the key away for longer than a data key may live.
+// Meanwhile files are written, rotated and deleted, the agent is restarted and
+// upgraded.
 func TestPauseAcrossUpgrade(t *testing.T) {
 	m := install(t, "", times)
 	m.run("systemctl", "start", "sealtail")
@@ -112,9 +113,8 @@ func TestPauseAcrossUpgrade(t *testing.T) {
 	m.until("lines", func() bool { return m.count() > 0 })
 	m.run("sealtail", "keyring", "disable", "-f", "/etc/sealtail/keyring.json")
 	m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
-	if got := m.property("StatusText"); !strings.Contains(got, "paused") {
-		t.Errorf("systemd's status does not tell the pause: %q", got)
-	}
+	paused := time.Now()
+	m.until("systemd's status to tell it", func() bool { return strings.Contains(m.property("StatusText"), "paused") })
 	m.rotate() // what was read before the pause is in this file
 	held := strings.TrimSpace(m.sh("stat -c %i /var/log/app/app.log"))
 	for range 4 {
@@ -125,17 +125,20 @@ func TestPauseAcrossUpgrade(t *testing.T) {
 	}
 	m.run("systemctl", "restart", "sealtail")
 	m.until("the pause again", func() bool { return m.logged("sealing paused") > 1 })
+	m.followed()
 	for range 3 {
 		m.rotate()
 	}
 	m.run("dpkg", "-i", deb("sealtail", newer))
 	m.until("the pause of the newer version", func() bool { return m.logged(newer) > 0 && m.logged("sealing paused") > 2 })
+	m.followed()
 	for range 3 {
 		m.rotate()
 	}
 	if got := m.property("NRestarts"); got != "0" {
 		t.Errorf("it was restarted %s times by systemd", got)
 	}
+	m.until("the data key's life to be over", func() bool { return time.Since(paused) > 20*time.Second })
 	m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
 	m.rotate()
 	m.everyLineOnce(l.end())
@@ -167,6 +170,7 @@ func TestKillInPause(t *testing.T) {
 			m.until("the agent to hold it", func() bool { return m.status().Files.Held > 0 })
 			m.run("systemctl", "kill", "-s", "KILL", "sealtail")
 			m.until("another start", func() bool { return m.property("NRestarts") == "1" && m.logged("sealing paused") > 1 })
+			m.followed()
 			m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
 			m.rotate()
 			n := l.end()

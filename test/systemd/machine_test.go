@@ -406,6 +406,17 @@ func (m *machine) rotate() {
 	})
 }
 
+// followed waits until the agent has every file open, as it has in a pause: what
+// is deleted before that is lost.
+func (m *machine) followed() {
+	m.t.Helper()
+	m.until("the agent to open the files", func() bool {
+		return m.in("sh", "-ec", `pid=$(systemctl show -p MainPID --value sealtail)
+			open=" $(stat -L -c %i /proc/"$pid"/fd/* 2>/dev/null | tr '\n' ' ')"
+			for i in $(stat -c %i /var/log/app/*); do case $open in *" $i "*) ;; *) exit 1 ;; esac; done`).Run() == nil
+	})
+}
+
 // everyLineOnce compares what was opened with the first n lines of a load.
 func (m *machine) everyLineOnce(n int) {
 	m.t.Helper()
