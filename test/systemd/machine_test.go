@@ -180,16 +180,6 @@ func (m *machine) run(name string, args ...string) string {
 	return string(out)
 }
 
-// fails runs a command that has to fail and returns what it prints.
-func (m *machine) fails(name string, args ...string) string {
-	m.t.Helper()
-	out, err := m.in(name, args...).CombinedOutput()
-	if err == nil {
-		m.t.Errorf("%s %s: succeeds\n%s", name, strings.Join(args, " "), out)
-	}
-	return string(out)
-}
-
 // sh runs a shell's script that has to succeed.
 func (m *machine) sh(script string) string {
 	m.t.Helper()
