@@ -215,8 +215,9 @@ func powerLoss(t *testing.T, suite string) {
 				t.Fatal(err)
 			}
 			kept, lost := l.lose(t, after, log, requests[:m], chance)
-			synced[boot] = before(said, "synced", requests[m].data)
-			acked := before(said, "acked", requests[m].data)
+			end := requests[m].data - sector // of the requests before m
+			synced[boot] = before(said, "synced", end)
+			acked := before(said, "acked", end)
 			var envelopes int
 			had, envelopes = l.look(t, after, boot, had)
 			if envelopes < sealed+acked {
@@ -226,7 +227,7 @@ func powerLoss(t *testing.T, suite string) {
 				sealed = envelopes
 				heard += acked
 			}
-			t.Logf("boot %s, %d lines in %s, plug pulled after %d of %d requests: %d sectors not flushed were kept, %d lost; %d lines fsynced, %d in spool and sink; %d envelopes acknowledged, %d in the sink",
+			t.Logf("boot %s, %d lines in %s, plug pulled after %d of %d requests: %d blocks not flushed were kept, %d lost; %d lines fsynced, %d in spool and sink; %d envelopes acknowledged, %d in the sink",
 				boot, all, took.Round(time.Second), m, len(requests), kept, lost, synced[boot], len(had), acked, envelopes)
 		}
 		log.Close()
