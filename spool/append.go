@@ -30,7 +30,7 @@ func (s *Spool) Append(ctx context.Context, env, delta []byte, snapshot func() [
 		return err
 	}
 	defer s.appending.unlock()
-	err := s.untilRoom(ctx, func() (string, error) {
+	err := s.untilRoom(ctx, len(env) > 0, func() (string, error) {
 		return s.commit(env, delta, snapshot)
 	})
 	if err == nil {

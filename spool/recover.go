@@ -39,7 +39,7 @@ func (s *Spool) Recover(ctx context.Context) error {
 	if done || err != nil {
 		return err
 	}
-	err = s.untilRoom(ctx, func() (string, error) {
+	err = s.untilRoom(ctx, true, func() (string, error) {
 		return s.begin(nil, s.base, &s.tail, 0)
 	})
 	if err != nil {

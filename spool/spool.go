@@ -111,29 +111,30 @@ type Spool struct {
 	hintTime time.Time    // guarded by hintMu; of the last write
 	hintShut bool         // guarded by hintMu; after Close
 
-	mu         sync.Mutex // guards all below
-	err        error      // final
-	recovered  bool
-	noInput    bool // after CloseInput
-	segs       []*segment
-	ledger     []ledgerEntry // damage that the newest first frame accounts for
-	damages    []Damage
-	spares     [maxSpares]bool
-	used       int64 // sum of segs' ends
-	limit      int64 // of the active segment
-	overhead   int64 // what a segment costs before its first entry, as the active one shows
-	cur        cursor
-	marks      []mark // handed out, not trimmed
-	marked     int64  // bytes of these
-	trimmed    uint64 // ordinal of the last trimmed envelope
-	shipped    place  // of the last trimmed envelope's end
-	hintDue    bool   // shipped is not in the hint file
-	fresh      bool   // there is damage that no durable first frame accounts for
-	unserved   time.Time
-	stats      Stats
-	waitsSince time.Time // zero = nothing waits for room
-	data       signal    // raised when Next may have something
-	room       signal    // raised when Append may have room
+	mu            sync.Mutex // guards all below
+	err           error      // final
+	recovered     bool
+	noInput       bool // after CloseInput
+	segs          []*segment
+	ledger        []ledgerEntry // damage that the newest first frame accounts for
+	damages       []Damage
+	spares        [maxSpares]bool
+	used          int64 // sum of segs' ends
+	limit         int64 // of the active segment
+	overhead      int64 // what a segment costs before its first entry, as the active one shows
+	cur           cursor
+	marks         []mark // handed out, not trimmed
+	marked        int64  // bytes of these
+	trimmed       uint64 // ordinal of the last trimmed envelope
+	shipped       place  // of the last trimmed envelope's end
+	hintDue       bool   // shipped is not in the hint file
+	fresh         bool   // there is damage that no durable first frame accounts for
+	unserved      time.Time
+	stats         Stats
+	waitsSince    time.Time // zero = nothing waits for room
+	envelopeWaits bool      // an envelope does
+	data          signal    // raised when Next may have something
+	room          signal    // raised when Append may have room
 }
 
 // Stats are counts and sizes of a spool. Those of a kind that only grows are
@@ -150,7 +151,6 @@ type Stats struct {
 	Trimmed      uint64    // envelopes
 	Rolls        uint64    // segments begun
 	Parked       uint64    // envelopes
-	Waits        uint64    // times that Append or Recover had to wait for room
 	Waiting      string    // what they wait for, or waited for when ctx ended; "" = there was room
 	Recovered    bool      // Recover is done
 	Turned       time.Time // when Append or Recover looked for room last

@@ -49,9 +49,9 @@ func (g *signal) raise() {
 
 // untilRoom calls try until it gives no reason to wait. It tries again when
 // something was trimmed, and at least every Options.Retry: room on a disk comes
-// without a sign.
-func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error)) error {
-	counted := false
+// without a sign. Where an envelope waits, positions that are let in past it end
+// no wait.
+func (s *Spool) untilRoom(ctx context.Context, envelope bool, try func() (why string, err error)) error {
 	for {
 		s.mu.Lock()
 		room, err := s.room.wait(), s.err
@@ -61,18 +61,19 @@ func (s *Spool) untilRoom(ctx context.Context, try func() (why string, err error
 		}
 		why, err := try()
 		s.mu.Lock()
-		changed := s.stats.Waiting != why
-		s.stats.Waiting, s.stats.Turned = why, time.Now()
-		if why != "" && !counted {
-			s.stats.Waits++
-			counted = true
-		}
-		if why != "" && s.waitsSince.IsZero() {
-			s.waitsSince = time.Now()
-		}
-		since := s.waitsSince
-		if why == "" {
-			s.waitsSince = time.Time{}
+		s.stats.Turned = time.Now()
+		changed, since := s.stats.Waiting != why, s.waitsSince
+		switch {
+		case why != "":
+			s.stats.Waiting = why
+			s.envelopeWaits = s.envelopeWaits || envelope
+			if since.IsZero() {
+				s.waitsSince = time.Now()
+			}
+		case envelope || !s.envelopeWaits:
+			s.stats.Waiting, s.waitsSince, s.envelopeWaits = "", time.Time{}, false
+		default:
+			since = time.Time{}
 		}
 		s.mu.Unlock()
 		if err != nil {

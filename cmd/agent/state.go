@@ -28,6 +28,7 @@ type state struct {
 	begun     bool       // an entry was committed: start_at has had its say
 	head      *seal.Head // of the chain as of the newest snapshot; nil = none
 	last      []byte     // the newest envelope behind head; nil = none
+	own       []byte     // memory of last, where advance made it
 	lost      *[16]byte  // stream_id of a chain whose head was lost in damage
 	gap       *gap       // the damage being crossed; nil = none
 	named     namedKeys  // by the envelopes of the spool
@@ -201,8 +202,16 @@ func (s *state) Snapshot() []byte {
 	return s.positions.AppendSnapshot(b)
 }
 
-// advance takes over an entry. The state keeps env.
+// advance takes over an entry that is committed.
 func (s *state) advance(env []byte, moved []record.Position) {
+	if env != nil { // its memory is the pipeline's
+		s.own = append(s.own[:0], env...)
+		env = s.own
+	}
+	s.put(env, moved)
+}
+
+func (s *state) put(env []byte, moved []record.Position) {
 	s.begun = true
 	if env != nil {
 		s.last, s.lost = env, nil
@@ -214,6 +223,6 @@ func (s *state) advance(env []byte, moved []record.Position) {
 func (s *state) after(env []byte, moved []record.Position) *state {
 	n := *s
 	n.positions = s.positions.Clone()
-	n.advance(env, moved)
+	n.put(env, moved)
 	return &n
 }

@@ -264,6 +264,28 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// The pipeline seals into an envelope's memory again once it is committed.
+func TestStateOutlivesEnvelopes(t *testing.T) {
+	id, sealNext := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	for range 3 {
+		env := sealNext([]byte("x"))
+		want, err := seal.HeadOf(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.advance(env, nil)
+		next := st.after(sealNext([]byte("y")), nil)
+		clear(env)
+		if got := st.Head(); *got != want {
+			t.Errorf("got head %v, want %v", got, want)
+		}
+		if next.Head().Seq != want.Seq+1 {
+			t.Errorf("got %v behind it", next.Head())
+		}
+	}
+}
+
 func FuzzState(f *testing.F) {
 	id, sealNext := sealer(f, seal.AES256GCM)
 	st := &state{identity: id}
