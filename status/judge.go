@@ -159,7 +159,7 @@ func (s *Snapshot) has(severity string) bool {
 	return slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Severity == severity })
 }
 
-// Ready returns why the agent is not ready: no stream can seal. "" = it is.
+// Ready returns why the agent is not ready: some stream cannot seal. "" = it is.
 func (s *Snapshot) Ready() (why string) {
 	if p := s.Process.Phase; p == "starting" || p == "stopping" {
 		return p

@@ -18,7 +18,7 @@ type metric struct {
 	labelled   func(s *Snapshot, l *Stream) map[string]float64 // by the label's value
 }
 
-var keyStates = []string{"init", "ready", "refreshing", "degraded", "paused", "halted"}
+var keyStates = []string{"init", "ready", "refreshing", "degraded", "paused"}
 
 func is(b bool) float64 {
 	if b {
