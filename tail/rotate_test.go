@@ -121,6 +121,44 @@ func TestH16_Swap(t *testing.T) {
 	}
 }
 
+// Files that are not read yet, and whose records may go on in the next, do not
+// wait for each other.
+func TestH16_SwapUnread(t *testing.T) {
+	for _, files := range [][]string{{"a", "b"}, {"a", "b", "c"}} {
+		for _, down := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d files down=%t", len(files), down), func(t *testing.T) {
+				b := newBench(t)
+				b.o.Multiline.Start = "^#"
+				var want []string
+				for _, n := range files {
+					b.write(n+".log", "# "+n+"\nmore\n")
+					want = append(want, "# "+n+"\nmore")
+				}
+				b.start()
+				b.tail.Round(0)
+				if down {
+					b.stop()
+				}
+				b.rename("a.log", "t")
+				for i, n := range files[1:] {
+					b.rename(n+".log", files[i]+".log")
+				}
+				b.rename("t", files[len(files)-1]+".log")
+				if down {
+					b.start()
+				}
+				b.tail.Round(second)
+				b.start() // the positions say who goes on where
+				for range 20 {
+					b.step(second)
+				}
+				b.wantSet(want...)
+				b.wantLosses()
+			})
+		}
+	}
+}
+
 func TestH17_RenameOver(t *testing.T) {
 	b := newBench(t)
 	b.write("a.log", "one\n")

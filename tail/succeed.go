@@ -65,6 +65,12 @@ func (t *Tailer) link(old, f *file) {
 	if old == f || old.next != nil || f.prev != nil || old.pos.Closed != 0 || old.pos.Forget || f.pos.Offset > 0 || len(f.pos.Sources) > 0 {
 		return
 	}
+	for p := old.prev; p != nil; p = p.prev {
+		if p == f { // their names went round: each would wait for the others
+			old.pos.Next = 0
+			return
+		}
+	}
 	old.next, f.prev = f, old
 	t.linked = append(t.linked, f)
 	if old.pos.Next != f.pos.ID {
