@@ -376,10 +376,14 @@ func (p *pass) join() bool {
 	case s.rec.open && (alone || len(s.rec.content)+1+len(l.content) > p.multi.MaxBytes || p.multi.begins(s.state, l.content)):
 		return p.emit(s, &s.rec, true)
 	case alone:
-		if l.bare && l.whole {
+		bare := l.bare && l.whole
+		if !p.emit(s, l, l.whole) {
+			return false
+		}
+		if bare {
 			p.bare++
 		}
-		return p.emit(s, l, l.whole)
+		return true
 	}
 	s.state = p.multi.next(s.rec.open, s.state, l.content)
 	ends := p.multi.ends(l.content)

@@ -42,6 +42,19 @@ func TestH48_GB18030(t *testing.T) {
 	}
 }
 
+// A malformed line at the edge of a chunk is counted once.
+func TestMalformedCounted(t *testing.T) {
+	b := newBench(t)
+	b.o.Format = "cri"
+	const n = 2*record.MaxChunkRecords + 1
+	b.write("a.log", numbered("malformed", 0, n))
+	b.step(0)
+	b.want(lines(numbered("malformed", 0, n))...)
+	if got := b.tail.Stats().Malformed; got != n {
+		t.Errorf("malformed: got %d, want %d", got, n)
+	}
+}
+
 // A CRLF across two reads, a piece or a restart is one line end.
 func TestH49_CRLFAcrossReads(t *testing.T) {
 	b := newBench(t)
