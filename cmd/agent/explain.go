@@ -89,9 +89,9 @@ func (e *explaining) say(what, format string, a ...any) {
 }
 
 func (e *explaining) stream(s conf.Stream) error {
-	st, as, stateErr := peekState(e.cfg, s.Name)
+	files, as, stateErr := peekState(e.cfg, s.Name)
 	x, err := tail.Explain(tail.Options{
-		Include: s.Include, Exclude: s.Exclude, IgnoreOlder: s.IgnoreOlder, Key: e.key, Positions: st.All(),
+		Include: s.Include, Exclude: s.Exclude, IgnoreOlder: s.IgnoreOlder, Key: e.key, Positions: files,
 	}, e.name)
 	if err != nil {
 		return err
@@ -195,14 +195,14 @@ func cannot(err error) string {
 	return err.Error()
 }
 
-// peekState reads the positions of a stream's spool, beside an agent that may
-// run.
-func peekState(cfg *conf.Config, stream string) (ps record.Positions, as time.Time, err error) {
+// peekState reads the positions of files from a stream's spool, beside an agent
+// that may run.
+func peekState(cfg *conf.Config, stream string) (files []record.Position, as time.Time, err error) {
 	nobody, err := seal.NewIdentity()
 	if err != nil {
-		return ps, as, err
+		return nil, as, err
 	}
 	st := &state{identity: nobody}
 	as, err = spool.Peek(durable.OS, filepath.Join(cfg.Agent.StateDir, "streams", stream), st)
-	return st.positions, as, err
+	return st.files(), as, err
 }
