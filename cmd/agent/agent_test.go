@@ -69,6 +69,7 @@ func TestHeldFiles(t *testing.T) {
 	told("FDSTORE=1\nFDNAME=" + held.String() + "\nFDPOLL=0")
 	hold(st.Dev, st.Ino, int(f.Fd())) // again, by the next tailer
 	h.committed("my-app.1", []record.Position{{Dev: st.Dev, Ino: st.Ino, Offset: 10}, {Dev: st.Dev, Ino: st.Ino + 1, Closed: 1}})
+	h.committed("my-app.1", []record.Position{{Dev: st.Dev, Ino: st.Ino, Forget: true}, {Dev: st.Dev, Ino: st.Ino, Closed: 1, Forget: true}}) // had the inode before
 	h.committed("other", []record.Position{{Dev: st.Dev, Ino: st.Ino, Closed: 1}})
 	if fds := h.of("my-app.1"); len(fds) != 1 || len(h.of("other")) != 0 {
 		t.Errorf("held: %v", fds)

@@ -94,10 +94,11 @@ func (h *heldFiles) hold(stream string) func(dev, ino uint64, fd int) {
 	}
 }
 
-// committed lets go of the files whose positions are done with.
+// committed lets go of the files whose positions are done with. One that is
+// forgotten says nothing of the file: its inode may be another's now.
 func (h *heldFiles) committed(stream string, moved []record.Position) {
 	for _, p := range moved {
-		if p.Closed != 0 || p.Forget {
+		if p.Closed != 0 && !p.Forget {
 			h.done(heldFile{stream, p.Dev, p.Ino})
 		}
 	}
