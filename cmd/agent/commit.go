@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 type committer struct {
 	spool     *spool.Spool
 	committed func(moved []record.Position) // nil = nobody is told
+	pending   *discoveries                  // nil = none
 	turned    turned
 
 	mu    sync.Mutex // held while an entry is tried
@@ -43,13 +45,16 @@ func (c *committer) Append(ctx context.Context, env []byte, moved []record.Posit
 // waiting for a key or for room for hours: a restart meanwhile must know them,
 // and how much of them there is to lose. How far a file is taken is the
 // pipeline's to say; found never moves that.
-func (c *committer) found(ctx context.Context, files []record.Position) error {
-	if len(files) == 0 {
-		return nil
-	}
-	return c.commit(ctx, nil, func() []record.Position {
-		moved := make([]record.Position, len(files))
-		for i, p := range files {
+func (c *committer) found(ctx context.Context) error {
+	var tried int
+	err := c.commit(ctx, nil, func() []record.Position {
+		files := c.pending.all()
+		tried = len(files)
+		moved := make([]record.Position, 0, len(files))
+		for _, p := range files {
+			if p.Forget {
+				continue
+			}
 			known, ok := c.state.positions.Get(p.ID)
 			if !ok {
 				known = p
@@ -61,10 +66,14 @@ func (c *committer) found(ctx context.Context, files []record.Position) error {
 			known.From = known.Offset
 			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
 			known.Next = p.Next
-			moved[i] = known
+			moved = append(moved, known)
 		}
 		return moved
 	})
+	if err == nil {
+		c.pending.done(tried)
+	}
+	return err
 }
 
 // turn is how long an entry that waits for room keeps others from being tried,
@@ -100,6 +109,7 @@ func (c *committer) try(ctx context.Context, env []byte, moved func() []record.P
 		return err
 	}
 	c.state.advance(env, ps)
+	c.pending.forget(ps)
 	if e, err := seal.Parse(env); err == nil { // positions alone are none
 		c.state.named.add(e)
 	}
@@ -127,22 +137,45 @@ func (d *discoveries) add(files []record.Position) {
 	}
 }
 
-func (d *discoveries) take() (files []record.Position) {
+func (d *discoveries) all() []record.Position {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	files, d.files = d.files, nil
-	return files
+	return slices.Clone(d.files)
 }
 
-// commit commits what is found until the tailer is done.
-func (d *discoveries) commit(ctx context.Context, done <-chan struct{}, c *committer) error {
+// done takes the first n off: they are committed.
+func (d *discoveries) done(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files = slices.Delete(d.files, 0, n)
+}
+
+// forget marks what was found of files that were forgotten with an entry since:
+// it would bring them back.
+func (d *discoveries) forget(moved []record.Position) {
+	if d == nil || !slices.ContainsFunc(moved, func(p record.Position) bool { return p.Forget }) {
+		return
+	}
+	forgotten := make(map[uint64]bool)
+	for _, p := range moved {
+		forgotten[p.ID] = p.Forget
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.files {
+		d.files[i].Forget = d.files[i].Forget || forgotten[d.files[i].ID]
+	}
+}
+
+// discoveries commits what is found until the tailer is done.
+func (c *committer) discoveries(ctx context.Context, done <-chan struct{}) error {
 	for ended := false; !ended; {
 		select {
-		case <-d.wake:
+		case <-c.pending.wake:
 		case <-done:
 			ended = true
 		}
-		if err := c.found(ctx, d.take()); err != nil {
+		if err := c.found(ctx); err != nil {
 			return err
 		}
 	}

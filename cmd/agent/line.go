@@ -41,7 +41,6 @@ type line struct {
 	sink     *sink.Sink
 	store    store
 	commit   *committer
-	found    *discoveries
 	pauses   *pauses
 	fromEnd  bool // a first start that takes the files from their ends
 	log      *zap.Logger
@@ -101,7 +100,8 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 		}
 	}
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: end, log: log,
-		commit: &committer{spool: sp, state: st, committed: func(moved []record.Position) { held.committed(s.Name, moved) }}, found: &discoveries{wake: make(chan struct{}, 1)},
+		commit: &committer{spool: sp, state: st, pending: &discoveries{wake: make(chan struct{}, 1)},
+			committed: func(moved []record.Position) { held.committed(s.Name, moved) }},
 		fromEnd: s.StartAt == "end" && !st.begun}
 	l.sink = sink.New(sink.Options{
 		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log,
@@ -126,7 +126,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 		since = time.Unix(0, head.Last)
 	}
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
-		Since: since, Positions: st.files(), Found: l.found.add, Key: id.key, Log: log,
+		Since: since, Positions: st.files(), Found: l.commit.pending.add, Key: id.key, Log: log,
 		Held: held.of(s.Name), Hold: held.hold(s.Name),
 	})
 	return l, err
@@ -286,7 +286,7 @@ func (l *line) run(ctx context.Context) error {
 		case <-piped:
 			return nil
 		}
-		return unlessEnded(sealing, l.found.commit(sealing, tailed, l.commit))
+		return unlessEnded(sealing, l.commit.discoveries(sealing, tailed))
 	})
 	noting, stopNoting := context.WithCancel(sealing)
 	defer stopNoting()

@@ -326,7 +326,7 @@ func TestFoundPastAnEnvelopeThatWaits(t *testing.T) {
 	if err := sp.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c := &committer{spool: sp, state: st}
+	c := &committer{spool: sp, state: st, pending: &discoveries{}}
 	ctx, stop := context.WithCancel(t.Context())
 	full, done := make(chan int64), make(chan error)
 	go func() {
@@ -342,7 +342,8 @@ func TestFoundPastAnEnvelopeThatWaits(t *testing.T) {
 		}
 	}()
 	committed := <-full
-	if err := c.found(ctx, []record.Position{at(2, 0, 0)}); err != nil {
+	c.pending.add([]record.Position{at(2, 0, 0)})
+	if err := c.found(ctx); err != nil {
 		t.Fatal(err)
 	}
 	stop()
@@ -360,5 +361,33 @@ func TestFoundPastAnEnvelopeThatWaits(t *testing.T) {
 	}
 	if _, ok := after.positions.Get(2); !ok {
 		t.Error("the file that was found is not known")
+	}
+}
+
+// What was found of a file does not bring it back when it is committed after
+// the file was forgotten.
+func TestFoundAfterForgotten(t *testing.T) {
+	id, _ := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	sp, err := spool.Open(filepath.Join(t.TempDir(), "spool"), spool.Options{}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	if err := sp.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &committer{spool: sp, state: st, pending: &discoveries{}}
+	c.pending.add([]record.Position{at(1, 0, 0), at(2, 0, 0)})
+	forgotten := at(1, 0, 0)
+	forgotten.Forget = true
+	if err := c.Append(t.Context(), nil, []record.Position{forgotten}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.found(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if all := st.positions.All(); len(all) != 1 || all[0].ID != 2 || len(c.pending.all()) != 0 {
+		t.Errorf("got %v, and %v is pending; want position 2 alone", all, c.pending.all())
 	}
 }
