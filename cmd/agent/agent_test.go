@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"sealtail/pipeline"
 	"sealtail/record"
 	"sealtail/seal"
+	"sealtail/seal/keyring"
 	"sealtail/sink"
 	"sealtail/spool"
 	"sealtail/status"
@@ -198,5 +201,47 @@ func TestChangedKeys(t *testing.T) {
 	want := []string{"agent.host", "agent.stop.ship_timeout"}
 	if got := changedKeys("agent", reflect.ValueOf(x), reflect.ValueOf(y)); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A change that fails for good ends the agent, and is not told as done.
+func TestReloadFails(t *testing.T) {
+	dir := t.TempDir()
+	ring := filepath.Join(dir, "keyring.json")
+	if _, err := keyring.New(ring, keyring.AES256GCM); err != nil {
+		t.Fatal(err)
+	}
+	file, state := filepath.Join(dir, "sealtail.toml"), filepath.Join(dir, "state")
+	text := fmt.Sprintf(`
+agent = { state_dir = %q, host = "h" }
+key.k = { provider = "keyring", file = %q }
+sink.s = { type = "dir", path = %q }
+stream = [{ name = "app", include = [%q], suite = "aes-256-gcm", key = "k", sink = "s" }]
+`, state, ring, filepath.Join(dir, "sealed"), filepath.Join(dir, "*.log"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := conf.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := openIdentity(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "streams"), nil, 0o600); err != nil { // is to be a directory
+		t.Fatal(err)
+	}
+	a := &agent{id: id, held: newHeldFiles(nil, nil, zap.NewNop()), log: zap.NewNop(), cfg: cfg,
+		final: make(chan error, 1), changed: make(chan struct{}, 1),
+		keys: make(map[keyUse]*runningKeys), lines: make(map[string]*runningLine)}
+	alive, wipe := context.WithCancel(t.Context())
+	a.readAgain(t.Context(), alive)
+	wipe()
+	for _, k := range a.keys {
+		<-k.done
+	}
+	if len(a.final) != 1 || a.reload.done != 0 || a.phase == "running" {
+		t.Errorf("got %d errors, %d reloads, phase %s", len(a.final), a.reload.done, a.phase)
 	}
 }

@@ -34,6 +34,10 @@ func (a *agent) readAgain(ctx, alive context.Context) {
 	if err == nil {
 		if err := a.change(ctx, alive, next); err != nil {
 			a.fail(err)
+			return
+		}
+		if ctx.Err() != nil {
+			return // stopped meanwhile
 		}
 	}
 	a.set(func() {
