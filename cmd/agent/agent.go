@@ -182,7 +182,7 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 	a.set(func() {
 		a.cfg = cfg
 		for _, l := range opened {
-			a.lines[l.stream.Name] = &runningLine{line: l, task: a.start(ctx, "stream "+l.stream.Name, l.run)}
+			a.lines[l.stream.Name] = &runningLine{line: l, task: a.start(ctx, "stream "+l.stream.Name, func(own context.Context) error { return l.run(own, ctx) })}
 		}
 	})
 	return nil

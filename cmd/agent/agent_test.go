@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -243,5 +244,43 @@ stream = [{ name = "app", include = [%q], suite = "aes-256-gcm", key = "k", sink
 	}
 	if len(a.final) != 1 || a.reload.done != 0 || a.phase == "running" {
 		t.Errorf("got %d errors, %d reloads, phase %s", len(a.final), a.reload.done, a.phase)
+	}
+}
+
+// A line that begins anew ships for a moment only, unless the agent ends.
+func TestShipTime(t *testing.T) {
+	const all = 30 * time.Second
+	for name, tt := range map[string]struct {
+		change bool
+		after  time.Duration // from the line's end to the agent's
+		want   time.Duration
+	}{
+		"stop":                      {false, 0, all},
+		"change":                    {true, time.Minute, changeShip},
+		"change of a stopped one":   {true, 0, all},
+		"stop while a change ships": {true, changeShip / 2, changeShip/2 + all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				agent, end := context.WithCancel(t.Context())
+				ctx, change := context.WithCancelCause(agent)
+				defer change(nil)
+				if tt.change {
+					change(errChanged)
+				}
+				time.AfterFunc(tt.after, end)
+				if tt.after == 0 {
+					<-agent.Done()
+				}
+				began, stopped := time.Now(), make(chan time.Time, 1)
+				l := &line{stop: conf.Stop{ShipTimeout: all}}
+				done := l.limitShip(ctx, agent, func() { stopped <- time.Now() })
+				if got := (<-stopped).Sub(began); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+				done()
+				<-agent.Done()
+			})
+		})
 	}
 }

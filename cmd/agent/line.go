@@ -248,8 +248,9 @@ func stub(env []byte) ([]byte, error) {
 const changeShip = time.Second
 
 // run follows the files until ctx ends, then seals what was read and ships
-// what is sealed, each within its time. Its error is final.
-func (l *line) run(ctx context.Context) error {
+// what is sealed, each within its time. agent ends with the agent, ctx also for
+// a change. The error is final.
+func (l *line) run(ctx, agent context.Context) error {
 	sealing, stopSealing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSealing()
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
@@ -305,13 +306,22 @@ func (l *line) run(ctx context.Context) error {
 		l.log.Warn("stopped before all was sealed: the rest stays in its files", zap.Duration("seal_timeout", l.stop.SealTimeout))
 	}
 	l.spool.CloseInput()
-	toShip := l.stop.ShipTimeout
-	if errors.Is(context.Cause(ctx), errChanged) {
-		toShip = min(toShip, changeShip) // the line goes on soon
-	}
-	defer time.AfterFunc(toShip, stopShipping).Stop()
+	defer l.limitShip(ctx, agent, stopShipping)()
 	stages.wait("sink", "tail")
 	return errors.Join(stages.err, l.store.close(), l.spool.Close())
+}
+
+// limitShip has stop called once the time to ship is over, which is short if
+// the line goes on soon. The agent may end after all, meanwhile.
+func (l *line) limitShip(ctx, agent context.Context, stop func()) (done func()) {
+	most := l.stop.ShipTimeout
+	if !errors.Is(context.Cause(ctx), errChanged) {
+		t := time.AfterFunc(most, stop)
+		return func() { t.Stop() }
+	}
+	t := time.AfterFunc(min(most, changeShip), stop)
+	listening := context.AfterFunc(agent, func() { t.Reset(most) })
+	return func() { listening(); t.Stop() }
 }
 
 // unlessEnded drops an error that says no more than that ctx has ended: what

@@ -83,7 +83,7 @@ func takeAll(b *testing.B, cfg *conf.Config, size int64) {
 	alive, wipe := context.WithCancel(context.Background())
 	var all stages
 	all.run("keys", stop, func() error { return keys.Run(alive) })
-	all.run("line", stop, func() error { return l.run(ctx) })
+	all.run("line", stop, func() error { return l.run(ctx, ctx) })
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for l.pipeline.Stats().Raw < size && ctx.Err() == nil {
