@@ -52,6 +52,9 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 		c.key(ctx, name)
 	}
 	c.dir("agent.state_dir", cfg.Agent.StateDir)
+	if err := private(cfg.Agent.StateDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.fault("agent.state_dir", err.Error(), "chmod 0700 "+cfg.Agent.StateDir)
+	}
 	c.memory("/proc/swaps")
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sinks)) {
 		c.sink(ctx, name)

@@ -144,7 +144,7 @@ func keyringHint(file string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return command.Hinted(err, "make one: sealtail keyring new -f "+file)
 	case errors.Is(err, fs.ErrExist):
-		return command.Hinted(err, "a keyring is never overwritten: move the old one away, or rotate it")
+		return command.Hinted(err, "a keyring is never overwritten: write it beside, then mv it over the old one")
 	case errors.Is(err, durable.ErrNotPrivate):
 		return command.Hinted(err, "it must belong to root or to who runs this; then chmod 0600 "+file)
 	case errors.Is(err, durable.ErrLocked):

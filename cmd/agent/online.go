@@ -214,7 +214,7 @@ func (c *checking) logstore(ctx context.Context, name string) string {
 		c.fault(at+".encryption", strings.Join(v.Differs, ", "), hintMismatch)
 		return ""
 	}
-	return fmt.Sprintf("sink %s\n  access    accepted\n  clock     %s\n  Logstore  there, %d shards, kept %d days\n  encrypted as configured: %s\n",
+	return fmt.Sprintf("sink %s\n  access    accepted; whether it may write is not tried\n  clock     %s\n  Logstore  there, %d shards, kept %d days\n  encrypted as configured: %s\n",
 		name, c.clock(at, client.Skew()), l.Shards, l.TTL, encryptionText(s.Encryption)) + c.logstoreCMK(ctx, name)
 }
 

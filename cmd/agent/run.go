@@ -150,18 +150,23 @@ func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 	return o
 }
 
+// private wants a directory that others have no rights on.
+func private(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("state directory %s: others have rights on it (mode %04o)", dir, info.Mode().Perm())
+	}
+	return err
+}
+
 // lockState makes the state directory and keeps other agents out of it. It
 // waits a second for who holds the lock for a moment, as sealtail identity.
 func lockState(ctx context.Context, dir string) (io.Closer, error) {
 	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
 		return nil, command.Hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, command.Hinted(fmt.Errorf("state directory %s: others have rights on it (mode %04o)", dir, info.Mode().Perm()), "chmod 0700 "+dir)
+	if err := private(dir); err != nil {
+		return nil, command.Hinted(err, "chmod 0700 "+dir)
 	}
 	for try := 0; ; try++ {
 		lock, err := durable.Lock(filepath.Join(dir, lockFile))

@@ -125,6 +125,11 @@ func loopback(address string) error {
 
 func run(ctx context.Context, o options) (err error) {
 	eo := emul.Options{Host: o.host, Region: o.region, Dir: o.data}
+	if o.data != "" {
+		if err := os.MkdirAll(o.data, 0o700); err != nil {
+			return err
+		}
+	}
 	if o.wire != "" {
 		wire, err := os.OpenFile(o.wire, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
