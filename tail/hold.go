@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -122,9 +121,7 @@ func (t *Tailer) hold() {
 		delete(full, f.pos.Dev)
 		t.n.HeldBytes -= f.look.disk
 		t.letGo(f)
-		if lost := f.unread(); lost > 0 {
-			t.log.Error("deleted file let go, its unread bytes are lost", zap.String("path", f.pos.Path),
-				zap.Uint64("inode", f.pos.Ino), zap.Int64("bytes", lost))
+		if f.unread() > 0 {
 			t.lose(f, f.pos.Offset, f.look.size, reasonHeld)
 		}
 		t.finish(f)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
 )
 
 // However many files are lost while nobody takes chunks, each is told once,
@@ -81,6 +83,7 @@ func TestH29_DeletedLetGo(t *testing.T) {
 // Gone at start with unread bytes that are known: one loss event.
 func TestDeletedWhileDown(t *testing.T) {
 	b := newBench(t)
+	logs := b.logged()
 	b.write("a.log", "one\ntw")
 	b.write("b.log", "all\n")
 	b.step(0)
@@ -96,6 +99,14 @@ func TestDeletedWhileDown(t *testing.T) {
 	b.step(0)
 	b.step(6 * second)
 	b.wantLosses()
+	all := logs.FilterLevelExact(zap.ErrorLevel).All()
+	if len(all) != 1 {
+		t.Fatalf("%d errors in the log, want 1", len(all))
+	}
+	got := all[0].ContextMap()
+	if got["path"] != b.path("a.log") || got["from"] != int64(4) || got["to"] != int64(6) || got["reason"] != "deleted unread" {
+		t.Errorf("logged: %v", got)
+	}
 }
 
 // Deleted files are held while they are unread, within bounds.
@@ -112,6 +123,7 @@ func TestH28_HoldBounds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t)
+			logs := b.logged()
 			b.o.HoldMaxBytes = tt.max
 			b.start()
 			b.tail.SetFree(tt.free)
@@ -133,6 +145,9 @@ func TestH28_HoldBounds(t *testing.T) {
 			b.step(second)
 			b.wantSet(want...)
 			b.wantLosses(tt.want...)
+			if n := logs.FilterLevelExact(zap.ErrorLevel).Len(); n != len(tt.want) {
+				t.Errorf("%d errors in the log, want %d", n, len(tt.want))
+			}
 			b.step(31 * second)
 			b.step(second)
 			if s := b.tail.Stats(); s.HeldBytes != 0 || s.Open != 0 {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 
+	"go.uber.org/zap"
+
 	"sealtail/record"
 )
 
@@ -157,6 +159,8 @@ func (t *Tailer) takeLosses(f *file, events []record.Event) []record.Event {
 
 func (t *Tailer) lossEvent(p *record.Position, l loss) record.Event {
 	t.n.Losses++
+	t.log.Error("bytes lost", zap.String("path", p.Path), zap.Uint64("inode", p.Ino),
+		zap.Int64("from", l.from), zap.Int64("to", l.to), zap.String("reason", l.reason))
 	return record.Event{Name: "loss", Time: t.wall, Fields: []record.Tag{
 		{Key: "path", Value: p.Path},
 		{Key: "inode", Value: strconv.FormatUint(p.Ino, 10)},
