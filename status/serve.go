@@ -93,8 +93,11 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 
 const socketName = "status.sock"
 
-// ErrNotRunning is returned by [Ask] where no agent listens.
-var ErrNotRunning = errors.New("no agent runs with this state directory")
+// Errors of [Ask].
+var (
+	ErrNotRunning = errors.New("no agent runs with this state directory") // nobody listens
+	ErrNoAnswer   = errors.New("the agent does not answer")               // it listens, and ctx ended; with its process id where that is known
+)
 
 // socketIn returns a path of the socket in dir that fits an address, valid until
 // done is called.
@@ -145,26 +148,22 @@ func (p peers) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peer(conn); err == nil && p.may(uid) {
+		if cred, err := peer(conn); err == nil && p.may(cred.Uid) {
 			return conn, nil
 		}
 		conn.Close()
 	}
 }
 
-func peer(conn *net.UnixConn) (uid uint32, err error) {
+func peer(conn *net.UnixConn) (cred *unix.Ucred, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var cred *unix.Ucred
 	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
-		return 0, e
+		return nil, e
 	}
-	if err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
+	return cred, err
 }
 
 // Ask returns the snapshot of the agent that runs with the state directory
@@ -178,9 +177,23 @@ func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
 		return nil, nil, err
 	}
 	defer done()
+	var pid atomic.Int32 // of who listens
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, err
+		}
+		if cred, err := peer(conn.(*net.UnixConn)); err == nil {
+			pid.Store(cred.Pid)
+		}
+		return conn, nil
 	}}
+	silent := func() error {
+		if pid := pid.Load(); pid > 0 {
+			return fmt.Errorf("%w: process %d", ErrNoAnswer, pid)
+		}
+		return ErrNoAnswer
+	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/status", nil)
 	if err != nil {
@@ -192,12 +205,17 @@ func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
 		return nil, nil, ErrNotRunning
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return nil, nil, errors.New("the agent refused to answer user " + strconv.Itoa(os.Getuid()))
+	case ctx.Err() != nil, errors.Is(err, syscall.EAGAIN): // many others wait for it too
+		return nil, nil, silent()
 	case err != nil:
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, nil, silent()
+	case err != nil:
 		return nil, nil, err
 	}
 	if resp.StatusCode != http.StatusOK {

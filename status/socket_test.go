@@ -3,6 +3,7 @@ package status_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -52,6 +53,35 @@ func TestSocket(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An agent that hangs is told from one that does not run, with its process id.
+func TestSocketWithoutAnAnswer(t *testing.T) {
+	dir := t.TempDir()
+	l, err := status.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	asked := make(chan error, 1)
+	go func() {
+		_, _, err := status.Ask(ctx, dir)
+		asked <- err
+	}()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-asked; !errors.Is(err, status.ErrNoAnswer) || !strings.HasSuffix(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -39,11 +39,8 @@ func statusCommand(args []string, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	s, text, err := status.Ask(ctx, *dir)
-	if errors.Is(err, status.ErrNotRunning) {
-		return command.Fail(exitNotRunning, err, "systemctl status sealtail, journalctl -u sealtail; or the state directory is another: agent.state_dir")
-	}
 	if err != nil {
-		return command.Hinted(err, "run this as root or as the agent's user")
+		return unanswered(err)
 	}
 	if *asJSON {
 		_, err = stdout.Write(text)
@@ -59,6 +56,17 @@ func statusCommand(args []string, stdout io.Writer) error {
 		return silent(exitProblem)
 	}
 	return nil
+}
+
+// unanswered adds to why there is no snapshot what to do about it.
+func unanswered(err error) error {
+	switch {
+	case errors.Is(err, status.ErrNotRunning):
+		return command.Fail(exitNotRunning, err, "systemctl status sealtail, journalctl -u sealtail; or the state directory is another: agent.state_dir")
+	case errors.Is(err, status.ErrNoAnswer):
+		return command.Fail(exitNotRunning, err, "it is stopped (SIGSTOP, a debugger, a frozen cgroup) or hangs: look at its state in ps; systemd's watchdog restarts it, or systemctl restart sealtail")
+	}
+	return command.Hinted(err, "run this as root or as the agent's user")
 }
 
 // silent is an exit code whose reason was printed.
