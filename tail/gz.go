@@ -45,6 +45,7 @@ type gz struct {
 	tail    record.Print  // its last bytes
 	seek    bool          // opened to find a lost file, else because the patterns take it
 	chain   bool          // opened because a file was rotated before it was seen
+	back    bool          // a deleted file that an earlier Tailer followed
 
 	in     *gzip.Reader // nil = not open
 	opened *int         // how many are, of all files
@@ -162,12 +163,21 @@ func (g *gz) read(fd int, b []byte, off int64) (int, error) {
 
 // newGz takes a .gz file that nothing is known of. It takes over the descriptor.
 func (t *Tailer) newGz(path string, fd int, st *unix.Stat_t, seek, chain bool) *file {
-	f := &file{pos: record.Position{ID: newID(), Path: path}, fd: -1, gz: &gz{opened: &t.inflaters, seek: seek, chain: chain, tried: t.now}}
+	f := t.asGz(path)
+	f.gz.seek, f.gz.chain = seek, chain
+	t.bindGz(f, fd, st)
+	return f
+}
+
+func (t *Tailer) asGz(path string) *file {
+	return &file{pos: record.Position{ID: newID(), Path: path}, fd: -1, gz: &gz{opened: &t.inflaters, tried: t.now}}
+}
+
+func (t *Tailer) bindGz(f *file, fd int, st *unix.Stat_t) {
 	empty := *st
 	empty.Size = 0
 	t.bind(f, fd, &empty)
 	t.zips = append(t.zips, f)
-	return f
 }
 
 // lookGz goes on checking a .gz file, and reports whether its content is known
@@ -295,7 +305,7 @@ func (t *Tailer) findTwins(z *file, head []byte) {
 		if p.Ino != z.pos.Ino && !t.madeOf(z.pos.Path, p.Path) {
 			return
 		}
-		if p.Deleted && p.Ino == z.pos.Ino || p.Head.Len == 0 || t.print(head[:p.Head.Len]) != p.Head {
+		if p.Deleted && p.Ino == z.pos.Ino && !z.gz.back || p.Head.Len == 0 || t.print(head[:p.Head.Len]) != p.Head {
 			return
 		}
 		z.gz.twins = append(z.gz.twins, twin{f: f, id: p.ID, at: p.Offset, mark: p.Marker})
@@ -336,6 +346,9 @@ func (t *Tailer) decide(z *file) bool {
 		}
 	}
 	switch {
+	case best != nil && best.index < 0 && g.back && best.pos.Closed != 0 && best.pos.Ino == z.pos.Ino:
+		t.abandon(z) // it is done with
+		return false
 	case best != nil && best.index < 0:
 		if best.pos.Ino != z.pos.Ino {
 			t.n.Copies++
@@ -353,7 +366,7 @@ func (t *Tailer) decide(z *file) bool {
 		t.abandon(z)
 		return false
 	}
-	if t.old(&g.of) {
+	if t.old(&g.of) && !g.back {
 		t.pass(z)
 	} else {
 		z.pos.Head = g.head
@@ -400,6 +413,7 @@ func (t *Tailer) gzToEnd(z *file, st *unix.Stat_t) bool {
 // abandon lets go of a .gz that is of no use.
 func (t *Tailer) abandon(z *file) {
 	t.resize(z, 0)
+	t.letGo(z)
 	t.release(z)
 	z.gz.settled, z.gz.whole = true, true
 }

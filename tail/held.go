@@ -22,6 +22,13 @@ func (t *Tailer) adopt(fd int) {
 		unix.Close(fd)
 		return
 	}
+	path := linkOf(fd)
+	if st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG && zipped(path, fd, &st) {
+		f := t.asGz(path)
+		f.held, f.gz.back = true, true
+		t.bindGz(f, fd, &st) // it is told once it is known what it is
+		return
+	}
 	f := t.heldAs(fd, &st)
 	if st.Nlink > 0 || st.Mode&unix.S_IFMT != unix.S_IFREG || f != nil && f.pos.Closed != 0 {
 		unix.Close(fd)
@@ -29,7 +36,7 @@ func (t *Tailer) adopt(fd int) {
 		return
 	}
 	if f == nil {
-		f = &file{pos: record.Position{ID: newID(), Path: linkOf(fd)}, fd: -1}
+		f = &file{pos: record.Position{ID: newID(), Path: path}, fd: -1}
 		f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
 	}
 	t.bind(f, fd, &st)

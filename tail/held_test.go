@@ -1,6 +1,8 @@
 package tail_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -162,6 +164,59 @@ func TestHeldUnknown(t *testing.T) {
 		t.Errorf("files: got %q", b.files)
 	}
 	b.want("one", "two")
+}
+
+// A deleted .gz goes on as what it holds, wherever it was taken up to, also
+// where nobody committed a position of it.
+func TestHeldZipped(t *testing.T) {
+	text := numbered("z", 0, 100_000)
+	for _, taken := range []int{-1, 0, 1, 5} {
+		for _, size := range []int{300, 100_000} {
+			t.Run(fmt.Sprintf("%d lines, %d chunks taken", size, taken), func(t *testing.T) {
+				b := newBench(t, "*.gz")
+				if taken < 0 {
+					b.o.Found = nil
+				}
+				h := newHolder(b)
+				want := lines(text)[:size]
+				b.do(overwrite(b.path("a.log.1.gz"), string(zip(strings.Join(want, "\n")+"\n"))))
+				b.start()
+				b.tail.Round(0)
+				for !b.tail.Decided() {
+					b.tail.Round(second)
+				}
+				for range taken {
+					if c := b.tail.Next(); c != nil {
+						b.take(c)
+					}
+				}
+				b.remove("a.log.1.gz")
+				b.tail.Round(second)
+				if len(h.fds) != 1 {
+					t.Fatalf("held: got %d, want 1", len(h.fds))
+				}
+				for range 2 { // the second time nothing was read in between
+					h.restart(b)
+				}
+				for range 20 {
+					b.step(second)
+				}
+				b.want(want...)
+				b.wantLosses()
+				h.restart(b) // all is read, and not closed yet
+				for range 4 {
+					b.step(20 * second)
+				}
+				h.restart(b) // nobody need hold it
+				b.step(second)
+				b.want()
+				b.wantLosses()
+				if s := b.tail.Stats(); s.Open != 0 || len(h.fds) != 0 {
+					t.Errorf("open %d, held %d, want none", s.Open, len(h.fds))
+				}
+			})
+		}
+	}
 }
 
 // A file that has a name again, or still, is found by it.
