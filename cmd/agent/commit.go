@@ -96,27 +96,32 @@ func (c *committer) commit(ctx context.Context, env []byte, moved func() []recor
 }
 
 func (c *committer) try(ctx context.Context, env []byte, moved func() []record.Position) error {
+	ps, err := c.append(ctx, env, moved)
+	if err == nil && c.committed != nil {
+		c.committed(ps) // may wait for the service manager: others go on
+	}
+	return err
+}
+
+func (c *committer) append(ctx context.Context, env []byte, moved func() []record.Position) ([]record.Position, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
 	ps := moved()
 	if env == nil && len(ps) == 0 {
-		return nil
+		return nil, nil
 	}
 	snapshot := func() []byte { return c.state.after(env, ps).Snapshot() }
 	if err := c.spool.Append(ctx, env, c.state.positions.EncodeDelta(nil, ps), snapshot); err != nil {
-		return err
+		return nil, err
 	}
 	c.state.advance(env, ps)
 	c.pending.forget(ps)
 	if e, err := seal.Parse(env); err == nil { // positions alone are none
 		c.state.named.add(e)
 	}
-	if c.committed != nil {
-		c.committed(ps)
-	}
-	return nil
+	return ps, nil
 }
 
 // discoveries are what the tailer found and nobody committed yet.

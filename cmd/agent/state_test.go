@@ -378,6 +378,15 @@ func TestFoundAfterForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &committer{spool: sp, state: st, pending: &discoveries{}}
+	told := 0
+	c.committed = func([]record.Position) {
+		told++
+		if !c.mu.TryLock() {
+			t.Error("others wait for who is told")
+			return
+		}
+		c.mu.Unlock()
+	}
 	c.pending.add([]record.Position{at(1, 0, 0), at(2, 0, 0)})
 	forgotten := at(1, 0, 0)
 	forgotten.Forget = true
@@ -386,6 +395,9 @@ func TestFoundAfterForgotten(t *testing.T) {
 	}
 	if err := c.found(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if told != 2 {
+		t.Errorf("told of %d entries, want 2", told)
 	}
 	if all := st.positions.All(); len(all) != 1 || all[0].ID != 2 || len(c.pending.all()) != 0 {
 		t.Errorf("got %v, and %v is pending; want position 2 alone", all, c.pending.all())
