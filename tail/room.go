@@ -10,6 +10,24 @@ import (
 // it was opened once to be identified, and waits in line to be opened again.
 // Whoever is read to its end makes room for the one that waits longest.
 
+// SetMaxOpen changes [Options.MaxOpen], also while Run runs.
+func (t *Tailer) SetMaxOpen(n int) { t.mostOpen.Store(int64(n)) }
+
+// limitOpen takes over what SetMaxOpen said, and closes files that are read to
+// their end if there are more open now than may be.
+func (t *Tailer) limitOpen() {
+	n := int(t.mostOpen.Load())
+	if n == t.o.MaxOpen {
+		return
+	}
+	t.o.MaxOpen = n
+	for _, f := range t.files {
+		if t.n.Open > int64(n) && f.idle() && f.name.count > 0 {
+			t.shut(f)
+		}
+	}
+}
+
 // opened takes a descriptor that t.open returned, if there is room. That of a
 // deleted file is taken: it could not be opened again.
 func (t *Tailer) opened(f *file, fd int) {

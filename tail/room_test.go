@@ -203,3 +203,22 @@ func TestH75_FilesAreLeft(t *testing.T) {
 		}
 	}
 }
+
+// A limit that becomes less holds from the next round on, and all is read.
+func TestSetMaxOpen(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 20
+	want := b.each(20, "first")
+	b.step(second)
+	b.wantSet(want...)
+	for _, most := range []int{4, 20} {
+		b.tail.SetMaxOpen(most)
+		b.step(second)
+		want := b.each(20, fmt.Sprint("then ", most))
+		b.step(second)
+		b.wantSet(want...)
+		if n := b.tail.Stats().Open; n > int64(most) {
+			t.Errorf("open: got %d, want at most %d", n, most)
+		}
+	}
+}

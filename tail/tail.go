@@ -229,10 +229,11 @@ type Tailer struct {
 	slow      bool          // the last scan took longer than Options.Poll
 	noisy     []*dir        // not watched for a while
 
-	n      Stats // the loop's own
-	mu     sync.Mutex
-	stats  Stats                     // guarded by mu: n as of the last turn
-	lively atomic.Pointer[time.Time] // when it went on last; nil = it does not run
+	n        Stats // the loop's own
+	mu       sync.Mutex
+	stats    Stats                     // guarded by mu: n as of the last turn
+	mostOpen atomic.Int64              // Options.MaxOpen to be
+	lively   atomic.Pointer[time.Time] // when it went on last; nil = it does not run
 }
 
 // New checks o and returns a Tailer. It opens nothing. Where it fails,
@@ -284,6 +285,7 @@ func New(o Options) (*Tailer, error) {
 		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{}, chains: map[string]int64{},
 		vacant: map[string][]*file{}, awaited: map[uint64]*file{},
 	}
+	t.SetMaxOpen(o.MaxOpen)
 	errs = append(errs, t.shape())
 	for _, g := range o.Include {
 		ps, err := compile(g)

@@ -159,6 +159,13 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 		return nil // stopped meanwhile
 	}
 	a.held.keep(func(stream string) bool { return streamOf(cfg, stream) != nil })
+	open, err := share(len(cfg.Streams))
+	if err != nil {
+		return err
+	}
+	for _, l := range a.lines {
+		l.tail.SetMaxOpen(open) // those that go on
+	}
 
 	var opened []*line
 	for _, s := range cfg.Streams {

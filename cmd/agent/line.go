@@ -163,13 +163,21 @@ func fewFiles(streams int) (problem, fix string) {
 		"raise it: LimitNOFILE= of the unit, ulimit -Hn of the shell"
 }
 
-// newTailer gives a stream its share of the descriptors that there are.
-func newTailer(s conf.Stream, streams int, o tail.Options) (*tail.Tailer, error) {
+// share returns how many files a stream of so many may have open.
+func share(streams int) (int, error) {
 	limit, err := openFiles()
 	if err != nil {
+		return 0, err
+	}
+	return max(leastOpen, (limit-reserveAll)/max(1, streams)-reserveStream), nil
+}
+
+// newTailer gives a stream its share of the descriptors that there are.
+func newTailer(s conf.Stream, streams int, o tail.Options) (*tail.Tailer, error) {
+	var err error
+	if o.MaxOpen, err = share(streams); err != nil {
 		return nil, err
 	}
-	o.MaxOpen = max(leastOpen, (limit-reserveAll)/streams-reserveStream)
 	o.Include, o.Exclude, o.Rotated, o.IgnoreOlder = s.Include, s.Exclude, s.Rotated, s.IgnoreOlder
 	o.Format, o.Encoding, o.TrimCR, o.FlushAfter = s.Format, s.Encoding, s.TrimCR, s.FlushAfter
 	o.Multiline = tail.Multiline{
