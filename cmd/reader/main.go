@@ -78,6 +78,9 @@ Verifies as "verify" does and prints the findings to standard error.
   --events       print the agent's own events too: in json as objects with
                  "event" and "fields", in text as lines that begin with
                  "sealtail-event: "
+                 Loss events, of bytes lost before they could be sealed, are
+                 summed in the last line on standard error, with or without
+                 --events; they do not change the exit code
   --keyring FILE a keyring that can open: with its symmetric or private keys
   --sm2-key FILE an SM2 private key, PKCS #8, in PEM or DER
   --suite SUITE  open this suite, aes-256-gcm or sm4-gcm, and no other that is

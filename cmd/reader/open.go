@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -54,7 +55,9 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	if *format == "json" {
 		print = printJSON(w)
 	}
+	var lost losses
 	err = r.Open(ctx, us, func(rec *reader.Record) error {
+		lost.add(rec)
 		if rec.Event != "" && !*events {
 			return nil
 		}
@@ -66,6 +69,9 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 		err = ferr
 	}
 	tellFindings(s.err, rep)
+	if lost.events > 0 {
+		program.Tell(s.err, "warning", lost.String())
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -74,6 +80,31 @@ func openCommand(ctx context.Context, args []string, s std) (int, error) {
 	}
 	program.Tell(s.err, "note", in.nothing("nothing to open").Error())
 	return reader.ExitSound, t.remember(r)
+}
+
+// losses sums the loss events of agents: of bytes that were lost before they
+// could be sealed, so that no chain lacks them.
+type losses struct {
+	events int
+	bytes  int64
+}
+
+func (l *losses) add(r *reader.Record) {
+	if r.Event != "loss" {
+		return
+	}
+	l.events++
+	var span [2]int64
+	for _, f := range r.Fields {
+		if i := slices.Index([]string{"from", "to"}, f.Key); i >= 0 {
+			span[i], _ = strconv.ParseInt(f.Value, 10, 64) // 0: the event counts all the same
+		}
+	}
+	l.bytes += max(0, span[1]-span[0])
+}
+
+func (l *losses) String() string {
+	return fmt.Sprintf("loss events: %d, of %d bytes that were lost before they were sealed; --events prints them", l.events, l.bytes)
 }
 
 // eventMark begins the line of an event in text.

@@ -133,6 +133,15 @@ func makeSealed(suiteName string) error {
 	b.Add(c)
 	m.write("bytes.env", m.seal(0, b))
 
+	b = m.batch()
+	for _, span := range [][2]string{{"4", "10"}, {"0", "100"}} {
+		b.AddEvent(record.Event{Name: "loss", Time: m.at(1), Fields: []record.Tag{
+			{Key: "path", Value: "/var/log/a.log"}, {Key: "inode", Value: "42"},
+			{Key: "from", Value: span[0]}, {Key: "to", Value: span[1]}, {Key: "reason", Value: "deleted unread"},
+		}})
+	}
+	m.write("lost.env", m.seal(0, b))
+
 	if len(os.Args) > 2 {
 		m.makeLong()
 	}
