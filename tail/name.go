@@ -8,6 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// refusedWait is how long a file that cannot be opened is tried each Poll, and
+// then the most between two tries.
+const refusedWait = 30 * time.Second
+
 // An entry is one name in a directory that the stream takes. What the
 // directory says of its inode is believed as long as it does not change.
 type entry struct {
@@ -16,6 +20,7 @@ type entry struct {
 	gen     uint32
 	file    *file
 	refused bool          // no regular file, or not to be opened: told once
+	since   time.Duration // … then
 	retry   time.Duration // not opened before
 	wait    time.Duration
 }
@@ -122,13 +127,16 @@ func (t *Tailer) refuse(e *entry, p string, err error) {
 		t.n.OpenErrors++
 	}
 	if !e.refused {
-		e.refused = true
+		e.refused, e.since = true, t.now
 		t.log.Warn("file cannot be followed, trying again", zap.String("path", p), zap.Error(err))
 	}
 	if err == unix.EMFILE || err == unix.ENFILE {
 		return // tried at each scan: others may close theirs
 	}
-	e.wait = min(max(2*e.wait, t.o.Poll), 30*time.Second)
+	// Who creates a file may give it its owner and mode a moment later.
+	if e.wait = min(max(2*e.wait, t.o.Poll), refusedWait); t.now < e.since+refusedWait {
+		e.wait = t.o.Poll
+	}
 	e.retry = t.now + e.wait
 }
 
