@@ -164,6 +164,60 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
+// BenchmarkBusy is the whole agent on 1,000 files that get a line of nginx a
+// second each, one after the other, for 20 s.
+func BenchmarkBusy(b *testing.B) {
+	const files, seconds = 1000, 20
+	lines := bytes.SplitAfter(sample.AccessLog(nil, 1, 1<<20), []byte("\n"))
+	for _, suite := range suites {
+		b.Run(suite, func(b *testing.B) {
+			var busy time.Duration
+			var rss float64
+			n := 0
+			for b.Loop() {
+				r := newRig(b, suite, "*.log", "", "")
+				var logs []*os.File
+				for i := range files {
+					f, err := os.Create(r.path("logs", fmt.Sprintf("%d.log", i)))
+					if err != nil {
+						b.Fatal(err)
+					}
+					logs = append(logs, f)
+				}
+				r.start()
+				r.until("the start", func() bool { return r.logged("started") == 1 })
+				written := 0
+				write := func(seconds int) {
+					tick := time.NewTicker(10 * time.Millisecond)
+					defer tick.Stop()
+					for range 100 * seconds {
+						<-tick.C
+						for range files / 100 {
+							logs[written%files].Write(lines[written%(len(lines)-1)])
+							written++
+						}
+					}
+				}
+				write(3)
+				before := r.cpu()
+				write(seconds)
+				busy += r.cpu() - before
+				rss = max(rss, r.rss("VmRSS"))
+				r.stop()
+				if got := len(r.open()); got != written {
+					b.Errorf("opened %d lines, want %d", got, written)
+				}
+				for _, f := range logs {
+					f.Close()
+				}
+				n++
+			}
+			b.ReportMetric(100*busy.Seconds()/seconds/float64(n), "%core")
+			b.ReportMetric(rss, "MiB")
+		})
+	}
+}
+
 // committed reports whether the agent has nothing left to do: its processor
 // time does not grow any more.
 func (r *rig) committed() bool {

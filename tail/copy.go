@@ -3,6 +3,7 @@ package tail
 import (
 	"bytes"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -15,13 +16,26 @@ func (t *Tailer) suspect(n *file, fd int, st *unix.Stat_t) {
 	if fd < 0 || n.gz != nil || t.o.Once {
 		return
 	}
+	if t.taken(n, fd, st) {
+		return
+	}
 	f := t.original(n, fd, st)
 	if f == nil {
 		return
 	}
 	n.copy.of, n.copy.id = f, f.pos.ID
 	n.pos.Size = st.Size
+	n.copy.same = t.sameNow(fd, st.Size, f)
 	n.copy.until = t.now + copyWait
+}
+
+// sameNow returns size if f, which was not replaced, begins with the open file
+// of that size, else 0.
+func (t *Tailer) sameNow(fd int, size int64, f *file) int64 {
+	if f.fd >= 0 && t.sameBefore(fd, f, size) && t.agrees(f.fd, f.pos.Path, &f.pos) {
+		return size
+	}
+	return 0
 }
 
 // original returns the file that n may be the copy of. Where they have less in
@@ -85,7 +99,8 @@ func (t *Tailer) agreesSoFar(fd int, size int64, f *file) bool {
 		m, ok := t.printAt(fd, int(f.pos.Marker.Len), f.pos.Offset-int64(f.pos.Marker.Len))
 		return ok && m == f.pos.Marker
 	}
-	return f.fd >= 0 && t.sameBefore(fd, f, size)
+	// A replaced one is found out soon.
+	return f.fd >= 0 && (t.sameBefore(fd, f, size) || !t.agrees(f.fd, f.pos.Path, &f.pos))
 }
 
 // sameSoFar compares n with f, of which nothing was taken and whose head n has,
@@ -122,10 +137,13 @@ func (t *Tailer) copied(n *file, st *unix.Stat_t) bool {
 	switch {
 	case f.pos.ID != n.copy.id || f.index < 0 && f.end.sought:
 		n.copy.of = nil
-		t.claim(n, st)
+		if !t.taken(n, n.fd, st) {
+			t.claim(n, st)
+		}
 	case st.Size != n.pos.Size:
 		n.pos.Size = st.Size
 		n.copy.until = t.now + copyWait
+		n.copy.same = t.sameNow(n.fd, st.Size, f)
 		if !t.agreesSoFar(n.fd, st.Size, f) {
 			n.copy.of = nil
 		}
@@ -140,6 +158,70 @@ func (t *Tailer) copied(n *file, st *unix.Stat_t) bool {
 		t.tell(n)
 	}
 	return true
+}
+
+// taken has n, not read yet, begin at its end if it is a copy of which all was
+// taken: the original was read on before it was truncated, so that its position
+// is none of the copy.
+func (t *Tailer) taken(n *file, fd int, st *unix.Stat_t) bool {
+	for _, old := range t.wanted {
+		if n.pos.Offset > 0 || old.pos.Offset <= st.Size || old.pos.Path == n.pos.Path || !t.passed(old, n, fd, st) {
+			continue
+		}
+		few := int(min(st.Size, printBytes))
+		mark, ok := t.printAt(fd, few, st.Size-int64(few))
+		if !ok {
+			return false
+		}
+		n.pos.Offset, n.pos.From, n.pos.Size, n.pos.Marker = st.Size, st.Size, st.Size, mark
+		t.note(n, st)
+		t.n.Seen -= st.Size // it was the original's
+		t.n.Copies++
+		t.tell(n)
+		t.log.Info("file is the copy of one that was replaced", zap.String("path", n.pos.Path), zap.Int64("offset", n.pos.Offset))
+		return true
+	}
+	return false
+}
+
+// passed reports whether old was n, so far as n goes: they were compared then,
+// or n has rotation's name and a mark of old.
+func (t *Tailer) passed(old, n *file, fd int, st *unix.Stat_t) bool {
+	if old.pos.ID == n.copy.id && st.Size == n.copy.same {
+		return st.Size > 0
+	}
+	if !rotated(old.pos.Path, n.pos.Path) || old.pos.Head.Len < printBytes {
+		return false
+	}
+	for _, m := range slices.Backward(old.trail) {
+		if m.at <= st.Size {
+			head, ok := t.printAt(fd, printBytes, 0)
+			p, ok2 := t.printAt(fd, printBytes, m.at-printBytes)
+			return ok && ok2 && head == old.pos.Head && p == m.print
+		}
+	}
+	return false
+}
+
+// leave puts a mark where f is now. The nearer to the position, the denser
+// are those that are kept.
+func (f *file) leave() {
+	const most = 12
+	if f.pos.Marker.Len < printBytes || f.gz != nil {
+		return
+	}
+	f.trail = append(f.trail, mark{f.pos.Offset, f.pos.Marker})
+	if len(f.trail) <= most {
+		return
+	}
+	drop := 0
+	for i := 1; i < most; i++ {
+		if f.pos.Offset-f.trail[i-1].at < 2*(f.pos.Offset-f.trail[i+1].at) {
+			drop = i
+			break
+		}
+	}
+	f.trail = slices.Delete(f.trail, drop, drop+1)
 }
 
 // claim gives n, not read yet, the position of the content that it is a copy of.

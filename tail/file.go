@@ -23,6 +23,7 @@ type file struct {
 	look  looking
 	copy  copying
 	end   ending
+	trail []mark // of this content, before pos.Marker
 
 	ahead int    // bytes to read next, by the length of the lines before
 	twin  *file  // next with the same head
@@ -71,10 +72,17 @@ type looking struct {
 	news  time.Duration // when there were the last
 }
 
+// A mark is the fingerprint of what is before an offset, as long as a full one.
+type mark struct {
+	at    int64
+	print record.Print
+}
+
 // A copying says that a file may be the copy of another: it is not read yet.
 type copying struct {
 	of    *file
 	id    uint64 // of its position then
+	same  int64  // bytes that both began with when both were compared
 	until time.Duration
 }
 

@@ -195,6 +195,7 @@ func (t *Tailer) startOver(f *file, reason string) {
 	old.look = looking{size: f.look.size, sure: f.look.sure, mtime: f.look.mtime}
 	t.resize(old, max(f.look.sure, f.pos.Offset)) // what it grew by since is of the new content
 	old.end.reason = reason
+	old.trail, f.trail = f.trail, nil
 	t.dropHead(f)
 	f.pos = record.Position{ID: newID(), Path: old.pos.Path, Dev: old.pos.Dev, Ino: old.pos.Ino}
 	f.told, f.opens = false, nil

@@ -212,6 +212,7 @@ func (t *Tailer) fill(f *file, b *buffer, recs []record.Record, at, end int64) *
 // the marker before them.
 func (t *Tailer) advance(f *file, b []byte, used int, sources []record.Source) {
 	p := &f.pos
+	f.leave()
 	p.From = p.Offset - f.hole
 	f.hole = 0
 	p.Offset += int64(used)

@@ -188,6 +188,94 @@ func TestH07_CopySeenFirst(t *testing.T) {
 	b.want("later")
 }
 
+// What was written after the copy is read from the original before it is
+// truncated: the copy ends before the position, and is not read again.
+func TestH07_ReadBeyondTheCopy(t *testing.T) {
+	for _, size := range []int{1, 200} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			b := newBench(t)
+			all := numbered("a", 0, size)
+			b.write("a.log", all)
+			b.step(0)
+			b.want(lines(all)...)
+			b.copy("a.log", "a.1.log")
+			b.step(second)
+			b.write("a.log", "in the window\n")
+			b.step(second)
+			b.want("in the window")
+			b.truncate("a.log", 0)
+			b.write("a.log", "fresh\n")
+			for range 10 {
+				b.step(second)
+			}
+			b.want("fresh")
+			b.write("a.1.log", "later\n")
+			b.step(second)
+			b.want("later")
+			b.start()
+			b.step(0)
+			b.step(6 * second)
+			b.want()
+			b.wantLosses()
+		})
+	}
+}
+
+// The same of a copy that is seen when the original is truncated already, by
+// its name and what was before the position.
+func TestH07_ReadBeyondTheCopySeenLate(t *testing.T) {
+	for _, tt := range []struct {
+		name, content string
+		read          bool
+	}{
+		{"a.log.1", numbered("a", 0, 200), false},
+		{"a.log.1", numbered("a", 0, 40), true}, // nothing but its head tells
+		{"a.log.1", numbered("a", 0, 150) + numbered("b", 150, 205), true},
+		{"b.log", numbered("a", 0, 200), true},
+	} {
+		b := newBench(t, "*.log*")
+		b.write("a.log", numbered("a", 0, 200))
+		b.step(0)
+		b.write("a.log", numbered("a", 200, 220))
+		b.step(second)
+		b.want(lines(numbered("a", 0, 220))...)
+		b.write(tt.name, tt.content)
+		b.truncate("a.log", 0)
+		b.write("a.log", "fresh\n")
+		for range 10 {
+			b.step(second)
+		}
+		want := []string{"fresh"}
+		if tt.read {
+			want = append(want, lines(tt.content)...)
+		}
+		b.wantSet(want...)
+		b.start()
+		b.step(0)
+		b.step(6 * second)
+		b.want()
+		b.wantLosses()
+	}
+}
+
+// A file that agreed with one only as far as it went then is a file of its own.
+func TestH07_NoCopyAnyMore(t *testing.T) {
+	b := newBench(t)
+	all := numbered("a", 0, 200)
+	b.write("a.log", all)
+	b.step(0)
+	b.want(lines(all)...)
+	b.write("a.1.log", all[:3000])
+	b.step(second)
+	b.want()
+	b.write("a.1.log", "its own\n")
+	b.truncate("a.log", 0)
+	b.write("a.log", "fresh\n")
+	b.step(second)
+	b.step(second)
+	b.wantSet(append(lines(all[:3000]+"its own\n"), "fresh")...)
+}
+
 // A backup whose original is not truncated is a file of its own.
 func TestH07_BackupIsRead(t *testing.T) {
 	b := newBench(t)
