@@ -53,7 +53,7 @@ func (t *Tailer) original(n *file, fd int, st *unix.Stat_t) *file {
 	dir, name := filepath.Split(n.pos.Path)
 	for _, from := range unrotated(name) {
 		if d := t.dirs[filepath.Clean(dir)]; d != nil {
-			if e := d.names[from]; e != nil && e.file != nil && e.file != n && t.shortAgrees(n, fd, st, e.file) {
+			if e := d.names[from]; e != nil && e.file != nil && e.file != n && (t.shortAgrees(n, fd, st, e.file) || t.begun(fd, st, e.file)) {
 				return e.file
 			}
 		}
@@ -73,6 +73,12 @@ func (t *Tailer) shortAgrees(n *file, fd int, st *unix.Stat_t, f *file) bool {
 	return 0 < h && h < printBytes && !f.undecided() && st.Size >= f.pos.Offset &&
 		st.Mtim.Nano() >= f.look.mtime && t.agrees(fd, n.pos.Path, &f.pos) &&
 		(f.pos.Offset > 0 || t.sameSoFar(fd, st.Size, f))
+}
+
+// begun reports whether the open file may be the copy of f of which less than a
+// print is written yet.
+func (t *Tailer) begun(fd int, st *unix.Stat_t, f *file) bool {
+	return st.Size < printBytes && f.pos.Head.Len == printBytes && f.fd >= 0 && f.gz == nil && t.sameBefore(fd, f, st.Size)
 }
 
 // unrotated returns the names that rotation may have made name of.
@@ -144,7 +150,11 @@ func (t *Tailer) copied(n *file, st *unix.Stat_t) bool {
 		n.pos.Size = st.Size
 		n.copy.until = t.now + copyWait
 		n.copy.same = t.sameNow(n.fd, st.Size, f)
-		if !t.agreesSoFar(n.fd, st.Size, f) {
+		if n.pos.Head.Len < printBytes {
+			n.pos.Head, _ = t.printAt(n.fd, int(min(st.Size, printBytes)), 0)
+			t.hasHead(n)
+		}
+		if n.pos.Head.Len == printBytes && f.pos.Head.Len == printBytes && n.pos.Head != f.pos.Head || !t.agreesSoFar(n.fd, st.Size, f) {
 			n.copy.of = nil
 		}
 	case t.now >= n.copy.until:
@@ -169,14 +179,17 @@ func (t *Tailer) taken(n *file, fd int, st *unix.Stat_t) bool {
 			continue
 		}
 		few := int(min(st.Size, printBytes))
-		mark, ok := t.printAt(fd, few, st.Size-int64(few))
-		if !ok {
+		head, ok := t.printAt(fd, few, 0)
+		mark, ok2 := t.printAt(fd, few, st.Size-int64(few))
+		if !ok || !ok2 {
 			return false
 		}
-		n.pos.Offset, n.pos.From, n.pos.Size, n.pos.Marker = st.Size, st.Size, st.Size, mark
+		n.pos.Offset, n.pos.From, n.pos.Size = st.Size, st.Size, st.Size
+		n.pos.Head, n.pos.Marker = head, mark
 		t.note(n, st)
 		t.n.Seen -= st.Size // it was the original's
 		t.n.Copies++
+		t.hasHead(n)
 		t.tell(n)
 		t.log.Info("file is the copy of one that was replaced", zap.String("path", n.pos.Path), zap.Int64("offset", n.pos.Offset))
 		return true

@@ -258,6 +258,37 @@ func TestH07_ReadBeyondTheCopySeenLate(t *testing.T) {
 	}
 }
 
+// A copy that was empty when it was found.
+func TestH07_CopySeenEmpty(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		b := newBench(t, "*.log*")
+		all := numbered("a", 0, 200)
+		b.write("a.log", all)
+		b.step(0)
+		b.want(lines(all)...)
+		b.write("a.log.1", "")
+		b.step(second)
+		if own {
+			b.write("a.log.1", "its own\n")
+			b.step(second)
+			b.want("its own")
+			continue
+		}
+		b.write("a.log.1", all)
+		b.step(second)
+		b.write("a.log", "in the window\n")
+		b.step(second)
+		b.want("in the window")
+		b.truncate("a.log", 0)
+		b.write("a.log", "fresh\n")
+		for range 10 {
+			b.step(second)
+		}
+		b.want("fresh")
+		b.wantLosses()
+	}
+}
+
 // A file that agreed with one only as far as it went then is a file of its own.
 func TestH07_NoCopyAnyMore(t *testing.T) {
 	b := newBench(t)
