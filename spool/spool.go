@@ -152,6 +152,7 @@ type Stats struct {
 	Rolls        uint64    // segments begun
 	Parked       uint64    // envelopes
 	Waiting      string    // what they wait for, or waited for when ctx ended; "" = there was room
+	Since        time.Time // when they began to wait for it
 	Recovered    bool      // Recover is done
 	Turned       time.Time // when Append or Recover looked for room last
 }
@@ -161,7 +162,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Segments, st.Bytes, st.Recovered = len(s.segs), s.used, s.recovered
+	st.Segments, st.Bytes, st.Recovered, st.Since = len(s.segs), s.used, s.recovered, s.waitsSince
 	for _, is := range s.spares {
 		if is {
 			st.Spares++

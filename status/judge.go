@@ -43,7 +43,7 @@ func Judge(s *Snapshot) {
 	p := &s.Process
 	if p.ReloadError != "" {
 		add(Warning, "", "reload refused, the configuration before is in effect: "+p.ReloadError, p.Reloaded,
-			"mend "+p.ConfigFile+", try it with sealtail check -c "+p.ConfigFile+", then reload again")
+			"mend what it names, "+p.ConfigFile+" or a keyring; try it with sealtail check -c "+p.ConfigFile+", then reload again")
 	}
 	if len(p.Restart) > 0 {
 		add(Warning, "", "changed, and waits for a restart: "+strings.Join(p.Restart, ", "), p.Reloaded, "systemctl restart sealtail")
@@ -73,21 +73,21 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Warning, l.Name, "data key not refreshed, sealing goes on until "+clock(k.Ends)+": "+keyWords(k), k.Since, keyFix(l))
 	}
 	if l.Spool.Waiting != "" {
+		what, fix := room(s, l)
 		if l.Paused.Why == "" {
-			l.Paused = Pause{Why: "no room in the spool: " + l.Spool.Waiting}
+			l.Paused = Pause{l.Spool.Since, what}
 		}
-		add(Paused, l.Name, "no room in the spool: "+l.Spool.Waiting, time.Time{}, roomFix(s, l))
+		add(Paused, l.Name, what, l.Spool.Since, fix)
 	}
 	if n := l.Spool.Damaged; n > 0 {
-		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %d places at the start; what files still have was read again", n), time.Time{},
+		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %s at the start; what files still have was read again", count(int64(n), "place", "places")), time.Time{},
 			"check the disk; the damaged bytes are in "+s.Process.StateDir+"/streams/"+l.Name+"/damaged")
 	}
 	if l.Ledger.Losses > 0 {
-		add(Lost, l.Name, fmt.Sprintf("%d ranges, %d bytes, of files that were deleted, truncated or rewritten unread", l.Ledger.Losses, l.Ledger.Lost), time.Time{},
-			"each is sealed as a loss event: sealtail-reader open --events; raise hold.max_bytes, or let rotation keep files longer")
+		add(Lost, l.Name, fmt.Sprintf("%s, %d bytes, of files that were deleted, truncated or rewritten unread", count(l.Ledger.Losses, "range", "ranges"), l.Ledger.Lost), time.Time{}, lossFix(&l.Ledger))
 	}
 	if l.Sink.Parked > 0 {
-		add(Lost, l.Name, fmt.Sprintf("%d batches that the sink can never accept are set aside, still sealed", l.Sink.Parked), time.Time{},
+		add(Lost, l.Name, fmt.Sprintf("%s, still sealed, set aside: the sink can never accept them", count(int64(l.Sink.Parked), "batch", "batches")), time.Time{},
 			"sealtail-reader opens them: "+s.Process.StateDir+"/streams/"+l.Name+"/rejected; the .why beside each says why")
 	}
 	switch {
@@ -125,16 +125,48 @@ func keyFix(l *Stream) string {
 	case "credentials":
 		return "put a valid access key where [key." + l.KeyRef + "] finds it; it is read again by itself"
 	case "misfit":
-		return "mend [key." + l.KeyRef + "], try it with sealtail check --online, then systemctl reload sealtail"
+		return "mend what it says: a keyring is read again by itself; for a change of [key." + l.KeyRef + "] try sealtail check --online, then systemctl reload sealtail"
 	}
 	return "nothing to do here but to check network, DNS and clock: sealing goes on by itself once the key service of [key." + l.KeyRef + "] answers"
 }
 
-func roomFix(s *Snapshot, l *Stream) string {
-	if l.Sink.Error != "" {
-		return "sink " + l.To + " has to take what waits, see below; or free disk, or raise spool.max_bytes, and reload"
+// room says what the spool waits for, in numbers, and what makes room.
+func room(s *Snapshot, l *Stream) (what, fix string) {
+	what, fix = "no room in the spool: "+l.Spool.Waiting, "free room on the disk of "+s.Process.StateDir+" (df -h)"
+	switch {
+	case strings.Contains(l.Spool.Waiting, "max_bytes"):
+		what += " (" + Size(l.Spool.MaxBytes) + ")"
+		fix = "raise spool.max_bytes, and reload"
+	case strings.Contains(l.Spool.Waiting, "min_free"):
+		what += fmt.Sprintf(" (%.4g%% of the disk of %s)", 100*l.Spool.MinFree, s.Process.StateDir)
+		fix += ", or lower spool.min_free and reload"
 	}
-	return "free room on the disk of " + s.Process.StateDir + ", or raise spool.max_bytes or lower spool.min_free, and reload"
+	if l.Sink.Error != "" {
+		fix = "sink " + l.To + " has to take what waits, see below; or " + fix
+	}
+	return what, fix
+}
+
+// lossFix says what keeps each kind of loss from coming again.
+func lossFix(g *Ledger) string {
+	fix := "each is sealed as a loss event: sealtail-reader open --events"
+	if g.Held > 0 {
+		fix += "; raise hold.max_bytes or lower hold.min_free"
+	}
+	if g.Deleted > 0 {
+		fix += "; let rotation keep files until they are read: what is deleted while no agent runs cannot be read"
+	}
+	if g.Truncated+g.Rewritten > 0 {
+		fix += "; rotate by renaming, not by truncating or rewriting"
+	}
+	return fix
+}
+
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func catchUp(eta float64, why string) string {

@@ -134,10 +134,12 @@ type Sealed struct {
 type Spool struct {
 	Bytes     int64     `json:"bytes"`     // as spool.max_bytes counts
 	MaxBytes  int64     `json:"max_bytes"` //
+	MinFree   float64   `json:"min_free"`  // of the disk, of 1
 	Pending   int64     `json:"pending"`   // envelopes
 	PendingB  int64     `json:"pending_bytes"`
 	Oldest    time.Time `json:"oldest,omitzero"`
 	Waiting   string    `json:"waiting,omitempty"` // for what room
+	Since     time.Time `json:"waiting_since,omitzero"`
 	Recovered bool      `json:"recovered"`
 	Damaged   int64     `json:"damaged"` // places found at the start
 }

@@ -59,9 +59,9 @@ func TestJudge(t *testing.T) {
 		{"no room", func(_ *status.Snapshot, l *status.Stream) {
 			l.Spool.Waiting, l.Sink.Error = "max_bytes reached", "denied"
 		},
-			[]string{"paused: no room in the spool", "warning: sink archive refuses"}, "paused: audit: no room in the spool: max_bytes reached (and 1 more)", false},
+			[]string{"paused: no room in the spool", "warning: sink archive refuses"}, "paused: audit: no room in the spool: max_bytes reached (2.0 GiB) (and 1 more)", false},
 		{"stalled", func(s *status.Snapshot, l *status.Stream) { s.Stalled, l.Ledger.Losses = []string{"audit: tail"}, 1 },
-			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 ranges"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
+			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 range,"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
 		{"swappable", func(s *status.Snapshot, l *status.Stream) { s.Process.Swap, l.Key.Locked = true, false }, []string{"warning: the data key's memory"}, "warning", true},
@@ -99,6 +99,56 @@ func TestJudge(t *testing.T) {
 			}
 			if !strings.HasPrefix(text.String(), head) {
 				t.Errorf("text begins %.20q, want %q", text.String(), head)
+			}
+		})
+	}
+}
+
+// What is told to do can help, and a pause has its beginning.
+func TestFix(t *testing.T) {
+	tests := []struct {
+		name     string
+		change   func(s *status.Snapshot, l *status.Stream)
+		has, not []string // of the text
+	}{
+		{"little free disk", func(_ *status.Snapshot, l *status.Stream) {
+			l.Spool.Waiting, l.Spool.Since, l.Spool.MinFree = "free disk below min_free", noon.Add(-time.Minute), 0.05
+		}, []string{"for 1m00s, since", "(5% of the disk of /var/lib/sealtail)", "lower spool.min_free"}, []string{"max_bytes"}},
+		{"a full spool", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Waiting = "max_bytes reached" },
+			[]string{"(2.0 GiB)", "raise spool.max_bytes"}, []string{"min_free"}},
+		{"no room at all", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Waiting = "no space left on device" },
+			[]string{"free room on the disk of /var/lib/sealtail"}, []string{"max_bytes", "min_free"}},
+		{"deleted while no agent ran", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger = status.Ledger{Losses: 2, Lost: 7, Deleted: 7}
+		}, []string{"2 ranges", "while no agent runs"}, []string{"hold."}},
+		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger = status.Ledger{Losses: 1, Lost: 7, Held: 7}
+		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},
+		{"a broken keyring", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Key.Reason = "paused", "misfit" },
+			[]string{"a keyring is read again by itself"}, nil},
+		{"reloading", func(s *status.Snapshot, _ *status.Stream) { s.Process.Phase = "reloading" },
+			[]string{"reloading, up 1h30m"}, []string{"reloading for"}},
+		{"a keyring that lost a key", func(s *status.Snapshot, _ *status.Stream) { s.Process.ReloadError = "keyring k lost key 1" },
+			[]string{"sealtail.toml or a keyring"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := well()
+			tt.change(s, &s.Streams[0])
+			status.Judge(s)
+			var b strings.Builder
+			if err := s.Write(&b); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tt.has {
+				if !strings.Contains(b.String(), want) {
+					t.Errorf("no %q in:\n%s", want, b.String())
+				}
+			}
+			for _, not := range tt.not {
+				if strings.Contains(b.String(), not) {
+					t.Errorf("%q in:\n%s", not, b.String())
+				}
 			}
 		})
 	}

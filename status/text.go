@@ -18,7 +18,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 	if len(s.Problems) > 0 {
 		head = strings.ToUpper(s.Problems[0].Severity)
 	}
-	fmt.Fprintf(&b, "%s  sealtail %s on %s, %s for %s, config %s\n", head, p.Version, p.Host, p.Phase, Span(s.Time.Sub(p.Started).Seconds()), p.Config)
+	fmt.Fprintf(&b, "%s  sealtail %s on %s, %s, up %s, config %s\n", head, p.Version, p.Host, p.Phase, Span(s.Time.Sub(p.Started).Seconds()), p.Config)
 	for _, x := range s.Problems {
 		fmt.Fprintf(&b, "\n%s", strings.ToUpper(x.Severity))
 		if x.Stream != "" {

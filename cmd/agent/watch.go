@@ -222,8 +222,8 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 			Records: p.Records, RawBytes: p.Raw, Batches: p.Batches, Heartbeats: p.Heartbeats, Pauses: p.Pauses, Bytes: p.Sealed,
 		},
 		Spool: status.Spool{
-			Bytes: s.Bytes, MaxBytes: int64(c.Spool.MaxBytes), Pending: s.Pending, PendingB: s.PendingBytes, Oldest: s.Oldest,
-			Waiting: s.Waiting, Recovered: s.Recovered, Damaged: int64(len(l.spool.Damages())),
+			Bytes: s.Bytes, MaxBytes: int64(c.Spool.MaxBytes), MinFree: float64(c.Spool.MinFree), Pending: s.Pending, PendingB: s.PendingBytes, Oldest: s.Oldest,
+			Waiting: s.Waiting, Since: s.Since, Recovered: s.Recovered, Damaged: int64(len(l.spool.Damages())),
 		},
 		Sink: status.Sink{
 			InFlight: to.InFlight, Envelopes: to.Envelopes, Bytes: to.Bytes, Acked: to.Acked,
