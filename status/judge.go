@@ -83,8 +83,12 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %s at the start; what files still have was read again", count(int64(n), "place", "places")), time.Time{},
 			"check the disk; the damaged bytes are in "+s.Process.StateDir+"/streams/"+l.Name+"/damaged")
 	}
-	if l.Ledger.Losses > 0 {
-		add(Lost, l.Name, fmt.Sprintf("%s, %d bytes, of files that were deleted, truncated or rewritten unread", count(l.Ledger.Losses, "range", "ranges"), l.Ledger.Lost), time.Time{}, lossFix(&l.Ledger))
+	if g := &l.Ledger; g.Losses > 0 || g.Lost > 0 {
+		what := fmt.Sprintf("%s, %d bytes,", count(g.Losses, "range", "ranges"), g.Lost)
+		if g.Losses == 0 { // in a pause it is known, and not told yet
+			what = count(g.Lost, "byte", "bytes")
+		}
+		add(Lost, l.Name, what+" of files that were deleted, truncated or rewritten unread", time.Time{}, lossFix(g))
 	}
 	if l.Sink.Parked > 0 {
 		add(Lost, l.Name, fmt.Sprintf("%s, still sealed, set aside: the sink can never accept them", count(int64(l.Sink.Parked), "batch", "batches")), time.Time{},

@@ -62,6 +62,8 @@ func TestJudge(t *testing.T) {
 			[]string{"paused: no room in the spool", "warning: sink archive refuses"}, "paused: audit: no room in the spool: max_bytes reached (2.0 GiB) (and 1 more)", false},
 		{"stalled", func(s *status.Snapshot, l *status.Stream) { s.Stalled, l.Ledger.Losses = []string{"audit: tail"}, 1 },
 			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 range,"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
+		{"lost in a pause", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Ledger.Lost = "paused", 9 },
+			[]string{"paused: no data key", "lost: 9 bytes of files"}, "paused: audit: no data key", false},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
 		{"swappable", func(s *status.Snapshot, l *status.Stream) { s.Process.Swap, l.Key.Locked = true, false }, []string{"warning: the data key's memory"}, "warning", true},
