@@ -51,6 +51,7 @@ func (c *committer) found(ctx context.Context) error {
 		files := c.pending.all()
 		tried = len(files)
 		moved := make([]record.Position, 0, len(files))
+		at := make(map[uint64]int, len(files)) // of each file in moved, which has it once
 		for _, p := range files {
 			if p.Forget {
 				continue
@@ -66,6 +67,14 @@ func (c *committer) found(ctx context.Context) error {
 			known.From = known.Offset
 			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
 			known.Next = p.Next
+			if p.Closed == 0 { // it was opened again
+				known.Closed = 0
+			}
+			if i, ok := at[p.ID]; ok {
+				moved[i] = known
+				continue
+			}
+			at[p.ID] = len(moved)
 			moved = append(moved, known)
 		}
 		return moved

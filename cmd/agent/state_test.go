@@ -403,3 +403,39 @@ func TestFoundAfterForgotten(t *testing.T) {
 		t.Errorf("got %v, and %v is pending; want position 2 alone", all, c.pending.all())
 	}
 }
+
+// A file that was renamed there and back, and opened again, is known as it was
+// found last.
+func TestFoundTwice(t *testing.T) {
+	id, _ := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	dir := filepath.Join(t.TempDir(), "spool")
+	sp, err := spool.Open(dir, spool.Options{}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sp.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &committer{spool: sp, state: st, pending: &discoveries{}}
+	home, away := at(1, 0, 9), at(1, 0, 0)
+	home.Closed, away.Path = 1, "/away"
+	if err := c.Append(t.Context(), nil, []record.Position{home}); err != nil {
+		t.Fatal(err)
+	}
+	c.pending.add([]record.Position{away, at(1, 0, 0)})
+	if err := c.found(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sp.Close()
+	after := &state{identity: id}
+	if sp, err = spool.Open(dir, spool.Options{}, after); err != nil {
+		t.Fatal(err)
+	}
+	sp.Close()
+	for name, s := range map[string]*state{"before": st, "after": after} {
+		if p, _ := s.positions.Get(1); p.Path != home.Path || p.Closed != 0 || p.Offset != 9 {
+			t.Errorf("%s a restart: got %+v", name, p)
+		}
+	}
+}
