@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"syscall"
 	"time"
@@ -83,7 +84,7 @@ func (k *Sink) persist(ctx context.Context, what string, op func() error, again 
 	for try := 0; ; try++ {
 		err := k.try(op)
 		if err == nil || ctx.Err() != nil || !again(err) {
-			k.resumed(what, try)
+			k.resumed(try, err)
 			return err
 		}
 		wait := jitter(try, k.o.RetryMax)
@@ -91,7 +92,7 @@ func (k *Sink) persist(ctx context.Context, what string, op func() error, again 
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			k.resumed(what, try+1)
+			k.resumed(try+1, ctx.Err())
 			return ctx.Err()
 		}
 	}
@@ -126,6 +127,7 @@ func jitter(try int, most time.Duration) time.Duration {
 }
 
 func (k *Sink) refused(what string, try int, wait time.Duration, err error) {
+	tell := false
 	k.count(func(s *Stats) {
 		s.Retries++
 		s.Failing = err.Error()
@@ -134,24 +136,57 @@ func (k *Sink) refused(what string, try int, wait time.Duration, err error) {
 				s.Since = time.Now()
 			}
 		}
+		tell = k.warn(err)
 	})
-	k.o.Log.Warn("store refused, will try again",
-		zap.String("request", what), zap.Int("try", try+1), zap.Duration("wait", wait), zap.Error(err))
+	if tell {
+		k.o.Log.Warn("store refused, will try again",
+			zap.String("request", what), zap.Int("try", try+1), zap.Duration("wait", wait), zap.Error(err))
+	}
 }
 
-// resumed ends what refused began, if it did.
-func (k *Sink) resumed(what string, tries int) {
-	if tries == 0 {
-		return
+// warnEvery is how often the same refusal is told.
+const warnEvery = time.Minute
+
+// warn reports whether err is to be told; k.mu is held.
+func (k *Sink) warn(err error) bool {
+	now := time.Now()
+	if k.refusing.IsZero() {
+		k.refusing = now
 	}
-	all := false
+	maps.DeleteFunc(k.warned, func(_ string, at time.Time) bool { return now.Sub(at) >= warnEvery })
+	kind := err.Error()
+	if e, ok := errors.AsType[interface {
+		error
+		Kind() string // as the text, less what changes from try to try
+	}](err); ok {
+		kind = e.Kind()
+	}
+	if _, known := k.warned[kind]; known {
+		return false
+	}
+	k.warned[kind] = now
+	k.complained = true
+	return true
+}
+
+// resumed ends what refused began, if it did: err is how.
+func (k *Sink) resumed(tries int, err error) {
+	var refusing time.Time
 	k.count(func(s *Stats) {
-		if k.failing--; k.failing == 0 {
-			all, s.Failing, s.Since = true, "", time.Time{}
+		if tries > 0 {
+			if k.failing--; k.failing == 0 {
+				s.Failing, s.Since = "", time.Time{}
+			}
+		}
+		if err == nil && k.failing == 0 {
+			if k.complained {
+				refusing = k.refusing
+			}
+			k.refusing, k.complained = time.Time{}, false
 		}
 	})
-	if all {
-		k.o.Log.Info("no request waits for its next try", zap.String("request", what), zap.Int("tries", tries))
+	if !refusing.IsZero() {
+		k.o.Log.Info("the store takes again", zap.Duration("refused_for", time.Since(refusing).Round(time.Millisecond)))
 	}
 }
 

@@ -113,6 +113,10 @@ type Sink struct {
 	failing int        // requests that wait for their next try
 	stats   Stats
 	trying  map[*try]bool // under way
+
+	refusing   time.Time            // when the store began to refuse; zero: it takes
+	complained bool                 // that was told
+	warned     map[string]time.Time // kinds of refusals that were told, and when
 }
 
 // A try is one call of the store or the queue for a request.
@@ -141,7 +145,7 @@ func New(o Options, q Queue, s Store) *Sink {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Sink{o: o, q: q, s: s, trying: make(map[*try]bool)}
+	return &Sink{o: o, q: q, s: s, trying: make(map[*try]bool), warned: make(map[string]time.Time)}
 }
 
 // Stats returns the counters as they are now. It may be called at any time.

@@ -127,6 +127,51 @@ func TestH68_Outage(t *testing.T) {
 	})
 }
 
+// numbered is a refusal whose text is another with each try.
+type numbered int
+
+func (n numbered) Error() string { return fmt.Sprint("down, request ", int(n)) }
+func (n numbered) Kind() string  { return "down" }
+
+// Each kind of refusal is told at once and then once a minute, and for how long
+// it was when the store takes again.
+func TestTellsRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.InfoLevel)
+		q, s := newQueue(t, 4), &store{t: t}
+		begin, tries := time.Now(), 0
+		s.put = func(context.Context, [][]byte) error {
+			tries++
+			switch past := time.Since(begin); {
+			case past < 5*time.Minute:
+				return numbered(tries)
+			case past < 10*time.Minute:
+				return errDown
+			}
+			return nil
+		}
+		k := sink.New(sink.Options{InFlight: 2, MaxRequest: 7, RetryMax: time.Second, Log: zap.New(core)}, q, s)
+		if err := k.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		warnings := logs.FilterMessage("store refused, will try again")
+		if n := warnings.Len(); n < 8 || n > 10 {
+			t.Errorf("told %d refusals in 10 min, want about 10", n)
+		}
+		changed := warnings.Filter(func(e observer.LoggedEntry) bool { return e.ContextMap()["error"] == errDown.Error() }).All()
+		if len(changed) == 0 || changed[0].Time.Sub(begin) > 5*time.Minute+time.Second {
+			t.Errorf("the change was told late: %v", changed)
+		}
+		taken := logs.FilterMessage("the store takes again").All()
+		if len(taken) != 1 {
+			t.Fatalf("told %d times that the store takes again, want 1", len(taken))
+		}
+		if d := taken[0].ContextMap()["refused_for"].(time.Duration); d < 10*time.Minute || d > 10*time.Minute+2*time.Second {
+			t.Errorf("refused for %v, want 10m", d)
+		}
+	})
+}
+
 func TestH70_Rejected(t *testing.T) {
 	for _, bad := range [][]string{{"env0000"}, {"env0007"}, {"env0004", "env0005"}, {"env0001", "env0003", "env0006"}} {
 		t.Run(fmt.Sprint(bad), func(t *testing.T) {

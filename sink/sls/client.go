@@ -152,6 +152,14 @@ func (c *Client) mayRefresh() bool {
 	return true
 }
 
+// lookedInVain has the next request that is refused look again: only so is it
+// told why there are no fresh credentials, and not what became of the old ones.
+func (c *Client) lookedInVain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refreshed = time.Time{}
+}
+
 // try sends a request once.
 func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, error) {
 	ctx, cancel := context.WithTimeoutCause(parent, c.o.Timeout, fmt.Errorf("no answer within %v", c.o.Timeout))
@@ -160,6 +168,9 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 	if err != nil {
 		if parent.Err() != nil {
 			return nil, parent.Err()
+		}
+		if fresh {
+			c.lookedInVain()
 		}
 		return nil, &Error{Class: Refused, Op: r.op, Hint: "make the access key available", err: err}
 	}

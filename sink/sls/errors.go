@@ -79,6 +79,22 @@ func (e *Error) Error() string {
 // one.
 func (e *Error) Unwrap() error { return e.err }
 
+// Kind is the same for errors that differ in no more than request, port or time.
+func (e *Error) Kind() string {
+	kind := fmt.Sprint(e.Class, " ", e.Op, " ", e.Status, " ", e.Code)
+	if e.Code == "" {
+		kind += " " + e.Message
+	}
+	err := e.err
+	for next := err; next != nil && e.Class == Network; next = errors.Unwrap(err) {
+		err = next
+	}
+	if err != nil {
+		kind += " " + err.Error()
+	}
+	return kind
+}
+
 // A remedy is what is done about a refusal before it is returned.
 type remedy uint8
 

@@ -58,6 +58,7 @@ type keys struct {
 	mu    sync.Mutex
 	fresh int
 	err   error
+	gone  error // of looking anew
 }
 
 const secret, token = "topsecretsecret", "token-of-sts-0123456789"
@@ -66,6 +67,9 @@ func (k *keys) AccessKey(_ context.Context, fresh bool) (string, string, string,
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if fresh {
+		if k.gone != nil {
+			return "", "", "", k.gone
+		}
 		k.fresh++
 	}
 	return "AK" + strconv.Itoa(k.fresh), secret, token, k.err

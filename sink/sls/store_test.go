@@ -380,6 +380,29 @@ func TestRefreshOnce(t *testing.T) {
 	})
 }
 
+// The key is refused, and then its file goes: that is told from then on.
+func TestRefusedAndGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		s, k := newStore(t, f, storeOptions())
+		f.answer = refuse(refusal{401, "Unauthorized", "AccessKeyId not found", false}, 0)
+		refused := asError(t, s.Put(t.Context(), envelopes(1, 100)))
+		k.gone = errors.New("no such file")
+		time.Sleep(30 * time.Second)
+		for range 10 {
+			e := asError(t, s.Put(t.Context(), envelopes(1, 100)))
+			if e.Class != sls.Refused || !errors.Is(e, k.gone) || !strings.Contains(s.State().Text, "no such file") || e.Kind() == refused.Kind() {
+				t.Errorf("got %v, state %+v", e, s.State())
+			}
+			time.Sleep(time.Second)
+		}
+		k.gone = nil
+		if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); e.Kind() != refused.Kind() {
+			t.Errorf("got %v", e)
+		}
+	})
+}
+
 func TestH69_CredentialsOutOfReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
