@@ -203,6 +203,7 @@ func BenchmarkBusy(b *testing.B) {
 				write(seconds)
 				busy += r.cpu() - before
 				rss = max(rss, r.rss("VmRSS"))
+				r.until("all lines", func() bool { return len(r.open()) >= written })
 				r.stop()
 				if got := len(r.open()); got != written {
 					b.Errorf("opened %d lines, want %d", got, written)
