@@ -131,7 +131,14 @@ func keyFix(l *Stream) string {
 	case "misfit":
 		return "mend what it says: a keyring is read again by itself; for a change of [key." + l.KeyRef + "] try sealtail check --online, then systemctl reload sealtail"
 	}
-	return "nothing to do here but to check network, DNS and clock: sealing goes on by itself once the key service of [key." + l.KeyRef + "] answers"
+	goesOn := ": sealing goes on by itself once the key service of [key." + l.KeyRef + "] answers"
+	switch l.Key.Code {
+	case "NoCredentials":
+		return "mend what the error names, where [key." + l.KeyRef + "] finds its access key (there, with mode 0600, of the agent's user); it is read again by itself"
+	case "Network", "Timeout":
+		return "check network, DNS, proxy and clock, and dial_address, ca_file and endpoint of the route of [key." + l.KeyRef + "] (a changed key takes a reload, what is in ca_file a restart)" + goesOn
+	}
+	return "nothing to do here but to check network, DNS and clock" + goesOn
 }
 
 // room says what the spool waits for, in numbers, and what makes room.

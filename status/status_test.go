@@ -126,6 +126,12 @@ func TestFix(t *testing.T) {
 		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger = status.Ledger{Losses: 1, Lost: 7, Held: 7}
 		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},
+		{"a broken credentials file", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "paused", Reason: "outage", Code: "NoCredentials", Error: "has mode 0644"}
+		}, []string{"finds its access key"}, []string{"network"}},
+		{"a wrong route", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Network", Error: "x509: unknown authority"}
+		}, []string{"dial_address, ca_file"}, []string{"nothing to do"}},
 		{"a broken keyring", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Key.Reason = "paused", "misfit" },
 			[]string{"a keyring is read again by itself"}, nil},
 		{"reloading", func(s *status.Snapshot, _ *status.Stream) { s.Process.Phase = "reloading" },

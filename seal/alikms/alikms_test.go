@@ -345,7 +345,7 @@ func TestRefreshOfCredentials(t *testing.T) {
 		{"wrong token, changed", &keys{id: "STS.1", secret: "s", token: "old", next: &keys{id: "STS.1", secret: "s", token: "tok+/="}}, 0, "", 1, 1},
 		{"wrong secret, unchanged", &keys{id: testAK, secret: "old"}, seal.Credentials, "SignatureDoesNotMatch", 0, 1},
 		{"changed for another wrong one", &keys{id: testAK, secret: "old", next: &keys{id: testAK, secret: "older"}}, seal.Credentials, "SignatureDoesNotMatch", 0, 1},
-		{"source down at the refresh", &keys{id: testAK, secret: "old", refreshErr: errSource}, seal.Outage, "SignatureDoesNotMatch", 0, 1},
+		{"source down at the refresh", &keys{id: testAK, secret: "old", refreshErr: errSource}, seal.Outage, "NoCredentials", 0, 1},
 		{"source down", &keys{err: errSource}, seal.Outage, "NoCredentials", 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -139,7 +139,7 @@ func (g *gateway) call(ctx context.Context, action string, parameters map[string
 	}
 	was := k
 	if k.id, k.secret, k.token, err = g.credentials.Refresh(ctx); err != nil {
-		return &seal.KMSError{Class: seal.Outage, Code: refused.Code, Err: fmt.Errorf("%w; then %w", refused.Err, err)}
+		return &seal.KMSError{Class: seal.Outage, Code: "NoCredentials", Err: fmt.Errorf("%w; then %w", refused.Err, err)}
 	}
 	if k == was {
 		return refused
