@@ -79,6 +79,12 @@ func load(file string, parse func(string, []byte, func(string) (string, bool)) (
 	return parse(file, data, os.LookupEnv)
 }
 
+// DefaultStateDir returns agent.state_dir of a file that does not say it.
+func DefaultStateDir() string {
+	field, _ := reflect.TypeFor[Agent]().FieldByName("StateDir")
+	return field.Tag.Get("default")
+}
+
 // StateDir returns agent.state_dir, whatever else is wrong with the file: for
 // who asks a running agent why it refused it.
 func StateDir(file string) (string, error) {
@@ -86,13 +92,12 @@ func StateDir(file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	field, _ := reflect.TypeFor[Agent]().FieldByName("StateDir")
 	var own struct {
 		Agent struct {
 			StateDir string `toml:"state_dir"`
 		} `toml:"agent"`
 	}
-	own.Agent.StateDir = field.Tag.Get("default")
+	own.Agent.StateDir = DefaultStateDir()
 	if _, err := toml.Decode(string(data), &own); err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}

@@ -33,7 +33,7 @@ func statusCommand(args []string, stdout io.Writer) error {
 	case *dir == "":
 		var err error
 		if *dir, err = conf.StateDir(*file); err != nil {
-			return command.Fail(command.ExitConfig, err, "the agent may run with what the file said before: sealtail status --state-dir DIR")
+			return command.Fail(command.ExitConfig, err, "mend "+*file+", or name the state directory with which the agent runs: sealtail status --state-dir "+conf.DefaultStateDir())
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
