@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
@@ -244,6 +245,22 @@ stream = [{ name = "app", include = [%q], suite = "aes-256-gcm", key = "k", sink
 	}
 	if len(a.final) != 1 || a.reload.done != 0 || a.phase == "running" {
 		t.Errorf("got %d errors, %d reloads, phase %s", len(a.final), a.reload.done, a.phase)
+	}
+}
+
+// What is not sealed of deleted files is not said to stay.
+func TestTellsUnsealed(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	l := &line{log: zap.New(core)}
+	ctx, end := context.WithCancel(t.Context())
+	l.tellUnsealed(ctx)
+	if n := logs.Len(); n != 0 {
+		t.Errorf("told %d times before the time ended", n)
+	}
+	end()
+	l.tellUnsealed(ctx)
+	if n := logs.FilterMessageSnippet("of deleted files it stays only over").Len(); n != 1 {
+		t.Errorf("told: %v", logs.All())
 	}
 }
 

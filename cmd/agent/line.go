@@ -310,13 +310,19 @@ func (l *line) run(ctx, agent context.Context) error {
 	stages.wait("pipeline", "discoveries")
 	stopNoting()
 	stages.wait("pauses")
-	if sealing.Err() != nil {
-		l.log.Warn("stopped before all was sealed: the rest stays in its files", zap.Duration("seal_timeout", l.stop.SealTimeout))
-	}
+	l.tellUnsealed(sealing)
 	l.spool.CloseInput()
 	defer l.limitShip(ctx, agent, stopShipping)()
 	stages.wait("sink", "tail")
 	return errors.Join(stages.err, l.store.close(), l.spool.Close())
+}
+
+// tellUnsealed tells if the time to seal ended before all was sealed.
+func (l *line) tellUnsealed(sealing context.Context) {
+	if sealing.Err() != nil {
+		l.log.Warn("stopped before all was sealed: the rest stays in its files; of deleted files it stays only over a reload that keeps the stream, or a restart by systemd",
+			zap.Duration("seal_timeout", l.stop.SealTimeout))
+	}
 }
 
 // limitShip has stop called once the time to ship is over, which is short if
