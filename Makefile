@@ -3,6 +3,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$(VERSION)"
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
+MODELS ?= 3
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
 .PHONY: chart manifests test-k8s test-power
@@ -39,9 +40,9 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-torture: ## kill -9 under rotation, nginx with logrotate, a million envelopes: minutes
+torture: ## kill -9 under rotation, nginx with logrotate ROTATIONS (60) times a run, a million envelopes, MODELS (3) random models of rotation: minutes
 	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx|InAMillion' ./e2e ./seal
-	for i in 1 2 3; do go test -count=1 -timeout 20m -v -run 'TestModel$$' ./tail -model.seed=0 -model.steps=10000 || exit 1; done
+	for i in $$(seq $(MODELS)); do go test -count=1 -timeout 20m -v -run 'TestModel$$' ./tail -model.seed=0 -model.steps=10000 || exit 1; done
 
 soak: ## 20 MB/s to the emulator while both CMKs go off and on, for SOAK (60s)
 	go test -tags torture -count=1 -timeout 40m -v -run Soak ./e2e

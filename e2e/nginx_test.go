@@ -66,8 +66,16 @@ type nginxRun struct {
 
 var accessLine = regexp.MustCompile(`^127\.0\.0\.1 (\d+\.\d{3}) "GET /item/(\d+)/(\d{8}) HTTP/1\.1" 204 0 "-" "Go-http-client/1\.1"$`)
 
-// runNginx rotates as the lines say, whose %s is the rig's directory.
+// runNginx rotates as the lines say, whose %s is the rig's directory: each
+// second, as often as the environment's ROTATIONS says (60).
 func runNginx(t *testing.T, suite string, kill bool, rotate string) *nginxRun {
+	rotations := 60
+	if s := os.Getenv("ROTATIONS"); s != "" {
+		var err error
+		if rotations, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r := newRig(t, suite, "access.log*", quickStream, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -145,7 +153,7 @@ http {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for n.rotations < 60 {
+	for n.rotations < rotations {
 		<-tick.C
 		if out, err := exec.Command("logrotate", "-f", "-s", r.path("logrotate.state"), r.path("logrotate.conf")).CombinedOutput(); err != nil {
 			t.Fatalf("logrotate: %v\n%s", err, out)
