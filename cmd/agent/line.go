@@ -60,8 +60,11 @@ func (c *chain) Seal(ctx context.Context, buf []byte, kind uint8, first, last in
 	for {
 		c.turned.now()
 		env, err := c.try(ctx, buf, seal.Flags(kind), first, last, codec, content)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.Is(err, context.DeadlineExceeded) {
 			return env, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 	}
 }
