@@ -96,7 +96,7 @@ func (d *decoder) checkEncryption(at string, e Encryption, region string) {
 	switch {
 	case e.CMKKeyID == "" && (e.ARN != "" || e.RegionID != ""):
 		d.fault(join(at, "cmk_key_id"), "add it, or remove arn and region_id", "missing beside arn or region_id")
-	case isAlias(e.CMKKeyID):
+	case IsAlias(e.CMKKeyID):
 		d.fault(join(at, "cmk_key_id"), "write the CMK's id", "%q is an alias, which may come to mean another CMK", e.CMKKeyID)
 	case e.CMKKeyID != "" && e.ARN == "":
 		d.fault(join(at, "arn"), "add the ARN of the role that SLS assumes", "missing beside cmk_key_id")

@@ -26,7 +26,7 @@ func (d *decoder) checkReader(c *Config) {
 	}
 	for i, id := range r.Allow {
 		switch at := index("reader.allow", i); {
-		case isAlias(id):
+		case IsAlias(id):
 			d.fault(at, "write the CMK's id or ARN", "%q is an alias, which may come to mean another CMK", id)
 		case id == "":
 			d.fault(at, "write the CMK's id or ARN, or remove it", "is empty")
@@ -43,7 +43,8 @@ func (d *decoder) checkReader(c *Config) {
 	}
 }
 
-func isAlias(id string) bool {
+// IsAlias reports whether a CMK is named by an alias, or the ARN of one.
+func IsAlias(id string) bool {
 	return strings.HasPrefix(id, "alias/") || strings.Contains(id, ":alias/")
 }
 
@@ -74,7 +75,7 @@ func (d *decoder) completeReader(c *Config) {
 		}
 		switch {
 		case !all || k.KeyID == "":
-		case isAlias(k.KeyID):
+		case IsAlias(k.KeyID):
 			d.fault(join(at, "key_id"), "name its CMK, by id or ARN, in reader.allow", "%q is an alias: what is sealed names the CMK itself", k.KeyID)
 		default:
 			r.Allow = append(r.Allow, k.KeyID)

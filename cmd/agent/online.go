@@ -61,7 +61,7 @@ func (c *checking) cmk(ctx context.Context, name string) string {
 	}
 	c.spec(name, key)
 	c.protected(at+".key_id", key)
-	if isAlias(k.KeyID) {
+	if conf.IsAlias(k.KeyID) {
 		for _, sink := range logstoresOf(c.cfg) {
 			if c.uses(sink, name) {
 				c.apart(sink, name, key.ID)

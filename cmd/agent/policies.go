@@ -49,7 +49,7 @@ func dataKeyCMKs(cfg *conf.Config, sink string) (ids, aliases []string) {
 		if st.Sink != sink || k.Provider != "alikms" {
 			continue
 		}
-		if isAlias(k.KeyID) {
+		if conf.IsAlias(k.KeyID) {
 			aliases = append(aliases, k.KeyID)
 		}
 		ids = append(ids, inRegion(k.KeyID, k.Endpoint, cfg.Sinks[sink].Region))
@@ -85,15 +85,10 @@ func inRegion(id, endpoint, sinks string) string {
 		return id
 	}
 	kind := "key/"
-	if isAlias(id) {
+	if conf.IsAlias(id) {
 		kind = ""
 	}
 	return "acs:kms:" + region + ":*:" + kind + id
-}
-
-// isAlias reports whether a CMK is named by an alias.
-func isAlias(id string) bool {
-	return strings.HasPrefix(id, "alias/") || strings.Contains(id, ":alias/")
 }
 
 // kmsRegion returns the region of a shared gateway, kms.REGION.aliyuncs.com or
