@@ -216,9 +216,7 @@ func TestEachPauseIsTold(t *testing.T) {
 			kms.set(revoked)
 			p.until("note", noted(1))
 			kms.set(nil)
-			for p.keys.State().Phase == seal.Paused {
-				time.Sleep(time.Millisecond)
-			}
+			p.until("key", func(*state) bool { return p.keys.State().Phase != seal.Paused })
 			p.end(true)
 		}, "start pause stop"},
 		{"killed in it", func(t *testing.T, dir string, kms *switchable) {
@@ -264,9 +262,7 @@ func TestEachPauseIsTold(t *testing.T) {
 			kms.set(revoked)
 			p.until("note", noted(1))
 			kms.set(nil)
-			for p.keys.State().Phase == seal.Paused {
-				time.Sleep(time.Millisecond)
-			}
+			p.until("key", func(*state) bool { return p.keys.State().Phase != seal.Paused })
 			if got := p.pauses.news(); len(got) != 1 { // taken, and lost with the process
 				t.Errorf("got %d news, want 1", len(got))
 			}
