@@ -27,6 +27,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
 
+	"sealtail/internal/loop"
 	"sealtail/record"
 )
 
@@ -106,23 +107,7 @@ type Stats struct {
 type counters struct {
 	records, batches, halved, heartbeats, pauses atomic.Int64
 	raw, encoded, content, sealed                atomic.Int64
-	collected, appended                          turned
-}
-
-// turned is when a goroutine went on last, on the monotonic clock too; nil = it
-// does not run.
-type turned struct{ atomic.Pointer[time.Time] }
-
-func (t *turned) now() {
-	now := time.Now()
-	t.Store(&now)
-}
-
-func (t *turned) time() (at time.Time) {
-	if p := t.Load(); p != nil {
-		at = *p
-	}
-	return at
+	collected, appended                          loop.Turn
 }
 
 // turn is how long a goroutine waits at a time.
@@ -176,7 +161,7 @@ func (p *Pipeline) Stats() Stats {
 		Records: c.records.Load(), Batches: c.batches.Load(), Halved: c.halved.Load(),
 		Heartbeats: c.heartbeats.Load(), Pauses: c.pauses.Load(),
 		Raw: c.raw.Load(), Encoded: c.encoded.Load(), Content: c.content.Load(), Sealed: c.sealed.Load(),
-		Collected: c.collected.time(), Appended: c.appended.time(),
+		Collected: c.collected.Time(), Appended: c.appended.Time(),
 	}
 }
 
@@ -213,7 +198,7 @@ func (p *Pipeline) append(ctx context.Context) error {
 	tick := time.NewTicker(turn)
 	defer tick.Stop()
 	for {
-		p.count.appended.now()
+		p.count.appended.Now()
 		select {
 		case e, ok := <-p.sealed:
 			if !ok {
@@ -253,7 +238,7 @@ func (p *Pipeline) collect(ctx context.Context, in <-chan *record.Chunk) error {
 	tick := time.NewTicker(turn)
 	defer tick.Stop()
 	for {
-		p.count.collected.now()
+		p.count.collected.Now()
 		sealed := p.count.sealed.Load()
 		select {
 		case c, ok := <-in:
@@ -380,7 +365,7 @@ func (p *Pipeline) commit(ctx context.Context, e entry) error {
 	tick := time.NewTicker(turn)
 	defer tick.Stop()
 	for {
-		p.count.collected.now()
+		p.count.collected.Now()
 		select {
 		case p.sealed <- e:
 			return nil

@@ -65,18 +65,13 @@ func (t *Tailer) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.stats
-	if at := t.lively.Load(); at != nil {
-		s.Turned = *at
-	}
+	s.Turned = t.lively.Time()
 	return s
 }
 
 // turns notes that the loop goes on: at each turn, and within one after each
 // file or directory.
-func (t *Tailer) turns() {
-	now := time.Now()
-	t.lively.Store(&now)
-}
+func (t *Tailer) turns() { t.lively.Now() }
 
 func (t *Tailer) publish() {
 	t.turns()

@@ -95,6 +95,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"sealtail/internal/loop"
 	"sealtail/record"
 )
 
@@ -231,9 +232,9 @@ type Tailer struct {
 
 	n        Stats // the loop's own
 	mu       sync.Mutex
-	stats    Stats                     // guarded by mu: n as of the last turn
-	mostOpen atomic.Int64              // Options.MaxOpen to be
-	lively   atomic.Pointer[time.Time] // when it went on last; nil = it does not run
+	stats    Stats        // guarded by mu: n as of the last turn
+	mostOpen atomic.Int64 // Options.MaxOpen to be
+	lively   loop.Turn
 }
 
 // New checks o and returns a Tailer. It opens nothing. Where it fails,

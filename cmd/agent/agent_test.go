@@ -122,7 +122,7 @@ func TestStalled(t *testing.T) {
 	if got := l.stalled(now.Add(time.Hour)); got != nil {
 		t.Errorf("nothing runs: %q", got)
 	}
-	l.beginning.now()
+	l.beginning.Now()
 	if got := l.stalled(now.Add(stallAfter)); got != nil {
 		t.Errorf("within a minute: %q", got)
 	}
@@ -171,7 +171,7 @@ func TestWatchdog(t *testing.T) {
 	if got := read(); strings.Contains(got, "WATCHDOG=1") || !reflect.DeepEqual(a.board.Newest().Stalled, []string{"app: recover"}) {
 		t.Errorf("told %q; stalled: %q", got, a.board.Newest().Stalled)
 	}
-	l.beginning.now()
+	l.beginning.Now()
 	a.look(&w)
 	if got := read(); !strings.Contains(got, "WATCHDOG=1") {
 		t.Errorf("told %q", got)

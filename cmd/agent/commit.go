@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
 
+	"sealtail/internal/loop"
 	"sealtail/record"
 	"sealtail/seal"
 	"sealtail/spool"
@@ -18,7 +18,7 @@ type committer struct {
 	spool     *spool.Spool
 	committed func(moved []record.Position) // nil = nobody is told
 	pending   *discoveries                  // nil = none
-	turned    turned
+	turned    loop.Turn
 
 	mu    sync.Mutex // held while an entry is tried
 	state *state     // as of the newest entry; guarded by mu once the line runs
@@ -92,16 +92,7 @@ const turn = time.Second
 // commit appends an entry, with the positions as they are when it is tried. The
 // state takes it over once it is committed.
 func (c *committer) commit(ctx context.Context, env []byte, moved func() []record.Position) error {
-	for {
-		c.turned.now()
-		err := c.try(ctx, env, moved)
-		if !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
+	return c.turned.Wait(ctx, func() error { return c.try(ctx, env, moved) })
 }
 
 func (c *committer) try(ctx context.Context, env []byte, moved func() []record.Position) error {

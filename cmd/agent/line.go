@@ -17,6 +17,7 @@ import (
 
 	"sealtail/conf"
 	"sealtail/internal/command"
+	"sealtail/internal/loop"
 	"sealtail/pipeline"
 	"sealtail/record"
 	"sealtail/seal"
@@ -45,28 +46,24 @@ type line struct {
 	fromEnd  bool // a first start that takes the files from their ends
 	log      *zap.Logger
 
-	beginning turned // while it is not begun
+	beginning loop.Turn // while it is not begun
 }
 
 // A chain is seal's as the pipeline wants it. It waits for a key a turn at a
 // time.
 type chain struct {
 	*seal.Chain
-	turned turned
+	turned loop.Turn
 }
 
 // Seal is for the pipeline.
 func (c *chain) Seal(ctx context.Context, buf []byte, kind uint8, first, last int64, codec uint8, content []byte) ([]byte, error) {
-	for {
-		c.turned.now()
-		env, err := c.try(ctx, buf, seal.Flags(kind), first, last, codec, content)
-		if !errors.Is(err, context.DeadlineExceeded) {
-			return env, err
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-	}
+	var env []byte
+	err := c.turned.Wait(ctx, func() (err error) {
+		env, err = c.try(ctx, buf, seal.Flags(kind), first, last, codec, content)
+		return err
+	})
+	return env, err
 }
 
 func (c *chain) try(ctx context.Context, buf []byte, kind seal.Flags, first, last int64, codec uint8, content []byte) ([]byte, error) {
@@ -353,7 +350,7 @@ func unlessEnded(ctx context.Context, err error) error {
 // begin makes the spool ready to append to, and, at a first start that takes
 // files from their ends, commits those ends before anything is read.
 func (l *line) begin(ctx context.Context, first chan<- struct{}) error {
-	l.beginning.now()
+	l.beginning.Now()
 	defer l.beginning.Store(nil)
 	if !l.fromEnd {
 		close(first)
@@ -370,7 +367,7 @@ func (l *line) begin(ctx context.Context, first chan<- struct{}) error {
 	if err != nil {
 		return err
 	}
-	l.beginning.now()
+	l.beginning.Now()
 	return l.commit.Append(ctx, nil, ends)
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,22 +25,6 @@ const (
 	tryAfter   = 15 * time.Minute // a try of a sink is several requests of at most a minute each
 	drainAhead = 15 * time.Second // that systemd is asked for at a time
 )
-
-// turned is when a loop that waits in cmd/agent went on last; nil = it is not
-// in one.
-type turned struct{ atomic.Pointer[time.Time] }
-
-func (t *turned) now() {
-	now := time.Now()
-	t.Store(&now)
-}
-
-func (t *turned) time() (at time.Time) {
-	if p := t.Load(); p != nil {
-		at = *p
-	}
-	return at
-}
 
 // watch looks at all lines each second until ctx ends.
 func (a *agent) watch(ctx context.Context) {
@@ -251,10 +234,10 @@ func (l *line) stalled(now time.Time) (loops []string) {
 			loops = append(loops, l.stream.Name+": "+loop)
 		}
 	}
-	late("recover", stallAfter, l.beginning.time(), l.spool.Stats().Turned)
+	late("recover", stallAfter, l.beginning.Time(), l.spool.Stats().Turned)
 	late("tail", stallAfter, t.Turned, time.Time{})
-	late("seal", stallAfter, p.Collected, l.chain.turned.time())
-	late("append", stallAfter, p.Appended, l.commit.turned.time())
+	late("seal", stallAfter, p.Collected, l.chain.turned.Time())
+	late("append", stallAfter, p.Appended, l.commit.turned.Time())
 	late("ship", stallAfter, to.Turned, time.Time{})
 	late("request", tryAfter, to.Trying, time.Time{})
 	return loops
