@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sealtail/status"
 )
 
 var suites = []string{"aes-256-gcm", "sm4-gcm"}
@@ -318,6 +320,23 @@ func TestDeletedInAPause(t *testing.T) {
 			for _, want := range []string{`"from":"6"`, `"to":"13"`, `"from":"0"`, `"to":"5"`} {
 				if !strings.Contains(out, want) {
 					t.Errorf("the losses do not say %s:\n%s", want, out)
+				}
+			}
+			var s status.Snapshot
+			var code int
+			r.until("the losses in status", func() bool { s, code = r.status(); return code == 5 && first(s).Ledger.Losses == 2 })
+			if g := first(s).Ledger; g.Lost != 12 || g.Deleted != 12 || g.LossesBefore != 0 || g.LostBefore != 0 {
+				t.Errorf("ledger %+v", g)
+			}
+			for range 2 { // the second finds it in a snapshot alone
+				r.kill()
+				r.start()
+				r.until("the ledger after a restart", func() bool {
+					s, code = r.status()
+					return code == 0 && first(s).Spool.Recovered
+				})
+				if g := first(s).Ledger; g.Losses != 2 || g.Lost != 12 || g.Deleted != 12 || g.LossesBefore != 2 || g.LostBefore != 12 {
+					t.Errorf("after a restart: ledger %+v", g)
 				}
 			}
 			r.stop()

@@ -17,6 +17,10 @@ import (
 //
 // A pause is a position of its own, too, of no file: Path is its reason. It is
 // forgotten with the entry that tells it, so that a restart does not hide it.
+//
+// A loss is a position of its own, of no file, under an ID of its own and with
+// Forget set: Path is its reason. It goes with the entry that tells it, and is
+// summed up; see [Positions.Lost].
 type Position struct {
 	ID       uint64 // names the file among its stream's positions; never used again
 	Path     string // last seen
@@ -32,6 +36,7 @@ type Position struct {
 	Next     uint64 // ID of the successor that continues the open record; 0 = none known, or as it was
 	Until    int64  // 0 but for a hole
 	Paused   int64  // unix ns when it began; 0 but for a pause
+	Lost     Lost   // zero but for a loss
 	Sources  []Source
 	Forget   bool // take the file off the positions
 }
@@ -43,6 +48,11 @@ type Source struct {
 	Skip     int64  // records that begin before it are taken already
 	PartID   uint64 // of the record being cut; 0 = none
 	PartNext uint32 // index of its next piece
+}
+
+// Lost is how much was lost.
+type Lost struct {
+	Ranges, Bytes int64
 }
 
 // A Print is a keyed fingerprint of Len bytes: HMAC-SHA-256 under
@@ -57,6 +67,7 @@ type Print struct {
 // empty; it is not safe for concurrent use.
 type Positions struct {
 	files map[uint64]Position
+	lost  map[string]Lost // by reason
 }
 
 // ErrPositions reports an encoding that this version cannot have written.
@@ -81,7 +92,8 @@ const (
 	hasForget   = 0x1000
 	hasUntil    = 0x2000 // uvarint
 	hasPaused   = 0x4000 // uvarint
-	hasAll      = 0x7fff
+	hasLost     = 0x8000 // uvarint ranges ‖ uvarint bytes
+	hasAll      = 0xffff
 )
 
 // Len is the number of files.
@@ -101,6 +113,9 @@ func (ps *Positions) Get(id uint64) (Position, bool) {
 	p, ok := ps.files[id]
 	return p, ok
 }
+
+// Lost returns the sums of all losses by their reasons.
+func (ps *Positions) Lost() map[string]Lost { return maps.Clone(ps.lost) }
 
 // AppendDelta encodes the positions that moved, takes them over and returns
 // dst with the encoding.
@@ -136,24 +151,34 @@ func (ps *Positions) Put(moved []Position) {
 }
 
 // Clone returns a copy that changes apart.
-func (ps *Positions) Clone() Positions { return Positions{maps.Clone(ps.files)} }
+func (ps *Positions) Clone() Positions {
+	return Positions{maps.Clone(ps.files), maps.Clone(ps.lost)}
+}
 
-// AppendSnapshot encodes all positions.
+// AppendSnapshot encodes all positions, and losses as their sums.
 func (ps *Positions) AppendSnapshot(dst []byte) []byte {
 	for _, p := range ps.All() {
 		p.From = p.Offset
+		dst = p.append(dst, p.mask())
+	}
+	for _, reason := range slices.Sorted(maps.Keys(ps.lost)) {
+		p := Position{Path: reason, Lost: ps.lost[reason], Forget: true}
 		dst = p.append(dst, p.mask())
 	}
 	return dst
 }
 
 // Apply takes over an encoded delta or snapshot and returns what it moved.
+// Losses move nothing.
 func (ps *Positions) Apply(b []byte) (moved []Position, err error) {
 	d := decoder{b: b}
 	for len(d.b) > 0 && d.err == nil {
 		p := ps.decode(&d)
-		if d.err == nil {
-			ps.put(p)
+		if d.err != nil {
+			break
+		}
+		ps.put(p)
+		if p.Lost == (Lost{}) {
 			moved = append(moved, p)
 		}
 	}
@@ -164,6 +189,14 @@ func (ps *Positions) Apply(b []byte) (moved []Position, err error) {
 }
 
 func (ps *Positions) put(p Position) {
+	if p.Lost != (Lost{}) {
+		if ps.lost == nil {
+			ps.lost = make(map[string]Lost)
+		}
+		sum := ps.lost[p.Path]
+		ps.lost[p.Path] = Lost{sum.Ranges + p.Lost.Ranges, sum.Bytes + p.Lost.Bytes}
+		return
+	}
 	if p.Forget {
 		delete(ps.files, p.ID)
 		return
@@ -188,6 +221,9 @@ func (ps *Positions) put(p Position) {
 }
 
 func (p Position) mask() uint64 {
+	if p.Lost != (Lost{}) {
+		return hasPath | hasForget | hasLost
+	}
 	if p.Forget {
 		return hasForget
 	}
@@ -257,6 +293,10 @@ func (p Position) append(b []byte, mask uint64) []byte {
 	if mask&hasPaused != 0 {
 		b = binary.AppendUvarint(b, uint64(p.Paused))
 	}
+	if mask&hasLost != 0 {
+		b = binary.AppendUvarint(b, uint64(p.Lost.Ranges))
+		b = binary.AppendUvarint(b, uint64(p.Lost.Bytes))
+	}
 	return b
 }
 
@@ -318,6 +358,12 @@ func (ps *Positions) decode(d *decoder) Position {
 	}
 	if mask&hasPaused != 0 {
 		p.Paused = d.size()
+	}
+	if mask&hasLost != 0 {
+		p.Lost = Lost{d.size(), d.size()}
+		if p.Lost == (Lost{}) || !p.Forget {
+			d.fail("loss of nothing, or of a file")
+		}
 	}
 	return p
 }

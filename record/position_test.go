@@ -58,6 +58,43 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// Losses are summed up by reason, in entries and snapshots alike, and are no
+// files.
+func TestLossesAddUp(t *testing.T) {
+	lost := func(id uint64, why string, ranges, bytes int64) record.Position {
+		return record.Position{ID: id, Path: why, Lost: record.Lost{Ranges: ranges, Bytes: bytes}, Forget: true}
+	}
+	var ours, theirs record.Positions
+	for _, entry := range [][]record.Position{
+		append(positions(), lost(71, "deleted", 1, 9)),
+		{lost(72, "deleted", 1, 1<<40), lost(73, "truncated", 1, 0), positions()[0]},
+		nil,
+	} {
+		moved, err := theirs.Apply(ours.AppendDelta(nil, entry))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range moved {
+			if p.Lost.Ranges != 0 {
+				t.Errorf("moved %v", p)
+			}
+		}
+		before := ours.Clone()
+		before.Put([]record.Position{lost(74, "deleted", 1, 1)}) // a copy's is its own
+		var again record.Positions
+		if _, err := again.Apply(theirs.AppendSnapshot(nil)); err != nil {
+			t.Fatal(err)
+		}
+		theirs = again
+	}
+	want := map[string]record.Lost{"deleted": {Ranges: 2, Bytes: 1<<40 + 9}, "truncated": {Ranges: 1}}
+	for name, ps := range map[string]*record.Positions{"ours": &ours, "theirs": &theirs} {
+		if got := ps.Lost(); !reflect.DeepEqual(got, want) || ps.Len() != len(positions()) {
+			t.Errorf("%s: got %v and %d files, want %v and %d", name, got, ps.Len(), want, len(positions()))
+		}
+	}
+}
+
 // A delta that stands alone, its predecessors lost, still names the file.
 func TestDeltaAloneNamesTheFile(t *testing.T) {
 	var ps, late record.Positions
@@ -88,7 +125,7 @@ func TestDeltaIsSmall(t *testing.T) {
 func FuzzPositions(f *testing.F) {
 	var ps record.Positions
 	f.Add(ps.AppendDelta(nil, positions()))
-	f.Add(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}}))
+	f.Add(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}, {ID: 9, Path: "deleted", Lost: record.Lost{Ranges: 1, Bytes: 7}, Forget: true}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ps, again record.Positions
 		if _, err := ps.Apply(b); err != nil {

@@ -83,10 +83,11 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %s at the start; what files still have was read again", count(int64(n), "place", "places")), time.Time{},
 			"check the disk; the damaged bytes are in "+s.Process.StateDir+"/streams/"+l.Name+"/damaged")
 	}
-	if g := &l.Ledger; g.Losses > 0 || g.Lost > 0 {
-		what := fmt.Sprintf("%s, %d bytes,", count(g.Losses, "range", "ranges"), g.Lost)
-		if g.Losses == 0 { // in a pause it is known, and not told yet
-			what = count(g.Lost, "byte", "bytes")
+	if g := &l.Ledger; g.Losses > g.LossesBefore || g.Lost > g.LostBefore {
+		losses, lost := g.Losses-g.LossesBefore, g.Lost-g.LostBefore
+		what := fmt.Sprintf("%s, %d bytes,", count(losses, "range", "ranges"), lost)
+		if losses == 0 { // in a pause it is known, and not told yet
+			what = count(lost, "byte", "bytes")
 		}
 		add(Lost, l.Name, what+" of files that were deleted, truncated or rewritten unread", time.Time{}, lossFix(g))
 	}

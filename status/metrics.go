@@ -65,7 +65,7 @@ var metrics = []metric{
 	{name: "sealtail_dropped_records_total", help: "Records that keep and drop patterns dropped.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Filtered) }},
 	{name: "sealtail_dropped_bytes_total", help: "Bytes of these.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Dropped) }},
 	{name: "sealtail_malformed_lines_total", help: "Lines that are not in the stream's format, sealed as they are.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Malformed) }},
-	{name: "sealtail_losses_total", help: "Ranges of files that were gone unread, each sealed as a loss event.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Losses) }},
+	{name: "sealtail_losses_total", help: "Ranges of files that were gone unread, each sealed as a loss event; since the state directory was made.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Losses) }},
 	{name: "sealtail_lost_bytes_total", help: "Bytes of these.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Lost) }},
 
 	{name: "sealtail_key_state", help: "1 for the state of the data key, 0 for the others.", label: "state", labelled: func(_ *Snapshot, l *Stream) map[string]float64 {

@@ -82,9 +82,10 @@ type Files struct {
 }
 
 // A Ledger is what the world made impossible to read. Each loss is logged and
-// sealed in-band, with file and range.
+// sealed in-band, with file and range. Losses are those since the state
+// directory was made, all else since the stream was opened.
 //
-// seen = taken + holes + lost + unread.
+// seen = taken + holes + (lost − lost before) + unread.
 type Ledger struct {
 	Seen      int64 `json:"seen_bytes"` // of files as they grew
 	Taken     int64 `json:"taken_bytes"`
@@ -92,8 +93,11 @@ type Ledger struct {
 	Filtered  int64 `json:"dropped_records"` // likewise
 	Malformed int64 `json:"malformed_lines"` // not in the stream's format, sealed as they are
 	Holes     int64 `json:"hole_bytes"`      // never written: NULs of truncated files
-	Losses    int64 `json:"losses"`          // events
-	Lost      int64 `json:"lost_bytes"`      // the sum of …
+
+	Losses       int64 `json:"losses"`            // events
+	LossesBefore int64 `json:"losses_before"`     // of these: before the stream was opened
+	LostBefore   int64 `json:"lost_before_bytes"` // likewise
+	Lost         int64 `json:"lost_bytes"`        // the sum of …
 
 	Deleted   int64 `json:"lost_deleted_bytes"`
 	Truncated int64 `json:"lost_truncated_bytes"`

@@ -64,6 +64,12 @@ func TestJudge(t *testing.T) {
 			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 range,"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
 		{"lost in a pause", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Ledger.Lost = "paused", 9 },
 			[]string{"paused: no data key", "lost: 9 bytes of files"}, "paused: audit: no data key", false},
+		{"lost before the start", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger = status.Ledger{Losses: 2, LossesBefore: 2, Lost: 9, LostBefore: 9, Deleted: 9}
+		}, nil, "1 streams", true},
+		{"lost before the start, and since", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger = status.Ledger{Losses: 3, LossesBefore: 2, Lost: 13, LostBefore: 9, Deleted: 13}
+		}, []string{"lost: 1 range, 4 bytes,"}, "lost: audit: 1 range", true},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
 		{"swappable", func(s *status.Snapshot, l *status.Stream) { s.Process.Swap, l.Key.Locked = true, false }, []string{"warning: the data key's memory"}, "warning", true},
@@ -123,6 +129,9 @@ func TestFix(t *testing.T) {
 		{"deleted while no agent ran", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger = status.Ledger{Losses: 2, Lost: 7, Deleted: 7}
 		}, []string{"2 ranges", "while no agent runs"}, []string{"hold."}},
+		{"lost before the start", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger = status.Ledger{Losses: 2, LossesBefore: 2, Lost: 4097, LostBefore: 4097, Deleted: 1, Held: 4096}
+		}, []string{"audit lost 2 ranges, 4097 bytes, before this start; since its state began: 1 B deleted, 4.0 KiB beyond the hold limit"}, []string{"fix:"}},
 		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger = status.Ledger{Losses: 1, Lost: 7, Held: 7}
 		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},

@@ -46,9 +46,31 @@ func (s *Snapshot) Write(w io.Writer) error {
 				Size(l.Files.Lag), Size(int64(r.Sealing)), Span(r.LagETA), Size(l.Spool.PendingB), Size(int64(r.Shipping)), Span(r.SpoolETA))
 		}
 	}
+	for i := range s.Streams {
+		if g := &s.Streams[i].Ledger; g.LostBefore > 0 {
+			fmt.Fprintf(&b, "%s lost %s, %d bytes, before this start; since its state began: %s: sealtail-reader open --events tells each\n", s.Streams[i].Name,
+				count(g.LossesBefore, "range", "ranges"), g.LostBefore, g.reasons())
+		}
+	}
 	fmt.Fprintf(&b, "\n%d of %d descriptors, %s of memory, state in %s, config file %s\n", p.Descriptors, p.MaxOpen, Size(p.Memory), p.StateDir, p.ConfigFile)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// reasons tells how many bytes were lost for which.
+func (g *Ledger) reasons() string {
+	var parts []string
+	for _, r := range []struct {
+		bytes int64
+		why   string
+	}{
+		{g.Deleted, "deleted"}, {g.Truncated, "truncated"}, {g.Rewritten, "rewritten"}, {g.Held, "beyond the hold limit"}, {g.Spool, "in a damaged spool"},
+	} {
+		if r.bytes > 0 {
+			parts = append(parts, Size(r.bytes)+" "+r.why)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (l *Stream) state() string {

@@ -68,9 +68,9 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		c = t.newsOf(p)
 		t.n.Seen += p.Until - p.Offset
 		t.n.lost(reasonSpool, p.Until-p.Offset)
-		c.Events = []record.Event{t.lossEvent(p, loss{p.Offset, p.Until, reasonSpool})}
+		t.tellLoss(p, loss{p.Offset, p.Until, reasonSpool}, c)
 		p.Forget = true
-		c.Moved = []record.Position{*p}
+		c.Moved = append(c.Moved, *p)
 		return c, true
 	}
 	want := min(end-p.Offset, chunkBytes)

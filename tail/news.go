@@ -130,7 +130,7 @@ func (t *Tailer) news() *record.Chunk {
 			break
 		}
 		f.dirty, f.listed = false, false
-		c.Events = t.takeLosses(f, c.Events)
+		t.takeLosses(f, c)
 		if f.told || !f.pos.Forget && f.index >= 0 {
 			c.Moved = append(c.Moved, t.still(f))
 			f.told = true
@@ -148,26 +148,27 @@ func (t *Tailer) newsOf(p *record.Position) *record.Chunk {
 	return &record.Chunk{Path: p.Path, Inode: p.Ino, Offset: p.Offset, End: p.Offset, Time: t.wall.UnixNano()}
 }
 
-// takeLosses appends the events of what is lost of f.
-func (t *Tailer) takeLosses(f *file, events []record.Event) []record.Event {
+// takeLosses has the chunk tell what is lost of f.
+func (t *Tailer) takeLosses(f *file, c *record.Chunk) {
 	for _, l := range f.lost {
-		events = append(events, t.lossEvent(&f.pos, l))
+		t.tellLoss(&f.pos, l, c)
 	}
 	f.lost = nil
-	return events
 }
 
-func (t *Tailer) lossEvent(p *record.Position, l loss) record.Event {
+// tellLoss adds a loss to the chunk: the event, and what a restart knows of it.
+func (t *Tailer) tellLoss(p *record.Position, l loss, c *record.Chunk) {
 	t.n.Losses++
 	t.log.Error("bytes lost", zap.String("path", p.Path), zap.Uint64("inode", p.Ino),
 		zap.Int64("from", l.from), zap.Int64("to", l.to), zap.String("reason", l.reason))
-	return record.Event{Name: "loss", Time: t.wall, Fields: []record.Tag{
+	c.Events = append(c.Events, record.Event{Name: "loss", Time: t.wall, Fields: []record.Tag{
 		{Key: "path", Value: p.Path},
 		{Key: "inode", Value: strconv.FormatUint(p.Ino, 10)},
 		{Key: "from", Value: strconv.FormatInt(l.from, 10)},
 		{Key: "to", Value: strconv.FormatInt(l.to, 10)},
 		{Key: "reason", Value: l.reason},
-	}}
+	}})
+	c.Moved = append(c.Moved, record.Position{ID: newID(), Path: l.reason, Lost: record.Lost{Ranges: 1, Bytes: l.to - l.from}, Forget: true})
 }
 
 // still returns the position as one that no bytes were taken for. If none were

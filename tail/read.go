@@ -202,8 +202,9 @@ func (t *Tailer) fill(f *file, b *buffer, recs []record.Record, at, end int64) *
 	c.Records = recs
 	c.Tags = t.tags(f)
 	b.moved = append(b.moved, f.pos)
-	c.Moved = b.moved
-	c.Events = t.takeLosses(f, nil)
+	c.Moved, c.Events = b.moved, nil
+	t.takeLosses(f, c)
+	b.moved = c.Moved
 	f.told, f.dirty = true, false
 	return c
 }

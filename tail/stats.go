@@ -43,20 +43,25 @@ type Stats struct {
 // Lost is bytes by the reason of their loss events.
 type Lost struct{ Deleted, Truncated, Rewritten, Held, Spool int64 }
 
-func (s *Stats) lost(reason string, n int64) {
-	s.LostBytes += n
+// Add adds n bytes that were lost for a reason.
+func (l *Lost) Add(reason string, n int64) {
 	switch reason {
 	case reasonDeleted:
-		s.Lost.Deleted += n
+		l.Deleted += n
 	case reasonTruncated:
-		s.Lost.Truncated += n
+		l.Truncated += n
 	case reasonRewritten:
-		s.Lost.Rewritten += n
+		l.Rewritten += n
 	case reasonHeld:
-		s.Lost.Held += n
+		l.Held += n
 	case reasonSpool:
-		s.Lost.Spool += n
+		l.Spool += n
 	}
+}
+
+func (s *Stats) lost(reason string, n int64) {
+	s.LostBytes += n
+	s.Lost.Add(reason, n)
 }
 
 // Stats returns the counts as of the loop's last turn. It may be called at any

@@ -3,9 +3,11 @@ package tail_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -160,6 +162,23 @@ func (b *bench) commit(c *record.Chunk) {
 		if p.From > p.Offset || p.Size < p.Offset && !p.Forget {
 			b.t.Fatalf("%s: From %d, Offset %d, Size %d", p.Path, p.From, p.Offset, p.Size)
 		}
+	}
+	told, summed := make(map[string]record.Lost), make(map[string]record.Lost)
+	add := func(sums map[string]record.Lost, reason string, ranges, bytes int64) {
+		sums[reason] = record.Lost{Ranges: sums[reason].Ranges + ranges, Bytes: sums[reason].Bytes + bytes}
+	}
+	for _, e := range c.Events {
+		from, _ := strconv.ParseInt(e.Fields[2].Value, 10, 64)
+		to, _ := strconv.ParseInt(e.Fields[3].Value, 10, 64)
+		add(told, e.Fields[4].Value, 1, to-from)
+	}
+	for _, p := range c.Moved {
+		if p.Lost != (record.Lost{}) {
+			add(summed, p.Path, p.Lost.Ranges, p.Lost.Bytes)
+		}
+	}
+	if !maps.Equal(told, summed) {
+		b.t.Fatalf("events tell of %v lost, positions of %v", told, summed)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -17,10 +17,12 @@ import (
 //
 // Its snapshot, in the first frame of a segment:
 //
-//	u8 version = 1 ‖ u8 flags ‖ machine(32)
+//	u8 version = 2 ‖ u8 flags ‖ machine(32)
 //	‖ head ‖ signer(32)   with stateHead
 //	‖ stream_id(16)       with stateLost
 //	‖ positions
+//
+// Version 1 is the same without losses among the positions.
 type state struct {
 	identity  *seal.Identity
 	positions record.Positions
@@ -35,7 +37,7 @@ type state struct {
 }
 
 const (
-	stateVersion = 1
+	stateVersion = 2
 
 	stateBegun = 0x01
 	stateHead  = 0x02
@@ -66,7 +68,7 @@ func (s *state) Load(snapshot []byte) error {
 		b, rest = rest[:n], rest[n:]
 		return b
 	}
-	if version := take(1)[0]; rest != nil && version != stateVersion {
+	if version := take(1)[0]; rest != nil && (version < 1 || version > stateVersion) {
 		return fmt.Errorf("%w: %d", errStateVersion, version)
 	}
 	flags, machine := take(1)[0], [32]byte(take(32))

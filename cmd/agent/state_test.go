@@ -167,6 +167,54 @@ func TestStateFolds(t *testing.T) {
 	}
 }
 
+// A state as the version before wrote it loads; one of a version to come is
+// refused.
+func TestStateVersions(t *testing.T) {
+	id, sealNext := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	var ps record.Positions
+	if err := st.Apply(sealNext([]byte("x")), ps.AppendDelta(nil, []record.Position{at(1, 0, 9)})); err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[byte]error{0: errStateVersion, 1: nil, stateVersion: nil, stateVersion + 1: errStateVersion} {
+		snapshot := st.Snapshot() // without losses, of which version 1 had none
+		snapshot[0] = version
+		after := &state{identity: id}
+		if err := after.Load(snapshot); !errors.Is(err, want) {
+			t.Errorf("version %d: got %v, want %v", version, err, want)
+		} else if err == nil && (!reflect.DeepEqual(after.Snapshot(), st.Snapshot()) || len(after.positions.Lost()) != 0) {
+			t.Errorf("version %d is not taken as it is", version)
+		}
+	}
+}
+
+// What was lost is known after restarts, be it in an entry or a snapshot.
+func TestLossesOutliveRestarts(t *testing.T) {
+	id, sealNext := sealer(t, seal.AES256GCM)
+	dir := filepath.Join(t.TempDir(), "spool")
+	for n := range int64(4) {
+		st := &state{identity: id}
+		sp, err := spool.Open(dir, spool.Options{}, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := st.positions.Lost()["deleted unread"], (record.Lost{Ranges: 2 * n, Bytes: 10 * n}); got != want {
+			t.Errorf("start %d: got %v lost, want %v", n, got, want)
+		}
+		if err := sp.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c := &committer{spool: sp, state: st}
+		for _, env := range [][]byte{sealNext([]byte("x")), nil} {
+			lost := record.Position{ID: 7, Path: "deleted unread", Lost: record.Lost{Ranges: 1, Bytes: 5}, Forget: true}
+			if err := c.Append(t.Context(), env, []record.Position{at(1, n, n+1), lost}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sp.Close()
+	}
+}
+
 func TestStateOfAnotherMachine(t *testing.T) {
 	theirs, sealTheirs := sealer(t, seal.AES256GCM)
 	ours, _ := sealer(t, seal.AES256GCM) // the same machine, but its key was lost
@@ -299,7 +347,7 @@ func FuzzState(f *testing.F) {
 		var one, two = &state{identity: id}, &state{identity: id}
 		err := one.Load(b)
 		if err != nil {
-			if len(b) > 0 && b[0] != stateVersion && !errors.Is(err, errStateVersion) {
+			if len(b) > 0 && (b[0] < 1 || b[0] > stateVersion) && !errors.Is(err, errStateVersion) {
 				t.Errorf("version %d: got %v", b[0], err)
 			}
 			return

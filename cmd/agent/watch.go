@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
+	"sealtail/record"
 	"sealtail/seal"
 	"sealtail/status"
 )
@@ -187,6 +188,12 @@ func (a *agent) process() status.Process {
 // status is how the line stands; its data key stands as k.
 func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 	t, p, s, to := l.tail.Stats(), l.pipeline.Stats(), l.spool.Stats(), l.sink.Stats()
+	lost := t.Lost
+	var before record.Lost
+	for reason, l := range l.lost {
+		lost.Add(reason, l.Bytes)
+		before.Ranges, before.Bytes = before.Ranges+l.Ranges, before.Bytes+l.Bytes
+	}
 	x := status.Stream{
 		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
 		Files: status.Files{
@@ -194,8 +201,9 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 			Truncated: t.Truncated, Rewritten: t.Rewritten, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
 		},
 		Ledger: status.Ledger{
-			Seen: t.Seen, Taken: t.Bytes, Dropped: t.Dropped, Filtered: t.Filtered, Malformed: t.Malformed, Holes: t.Hole, Losses: t.Losses, Lost: t.LostBytes,
-			Deleted: t.Lost.Deleted, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
+			Seen: t.Seen, Taken: t.Bytes, Dropped: t.Dropped, Filtered: t.Filtered, Malformed: t.Malformed, Holes: t.Hole,
+			Losses: before.Ranges + t.Losses, LossesBefore: before.Ranges, Lost: before.Bytes + t.LostBytes, LostBefore: before.Bytes,
+			Deleted: lost.Deleted, Truncated: lost.Truncated, Rewritten: lost.Rewritten, Held: lost.Held, Spool: lost.Spool,
 		},
 		Key: status.Key{
 			State: k.Phase.String(), Since: k.Since, ID: k.KeyID, Age: k.DEKAge.Seconds(), Ends: k.DEKEnds, Locked: k.Locked,
