@@ -111,7 +111,7 @@ func openStore(cfg *conf.Config, s conf.Stream, log *zap.Logger) (store, error) 
 		return store{}, err
 	}
 	st, err := sls.NewStore(client, sls.StoreOptions{
-		Topic: s.Name, Source: cfg.Agent.Host, Describe: describe, DescribeStub: describeStub,
+		Topic: s.Name, Source: cfg.Agent.Host, Describe: describe, Stub: stub, DescribeStub: describeStub,
 		Encryption: encryptionOf(to), KeyState: logstoreKeyState(cfg, s),
 		Tell: func(text string) { log.Warn("Logstore", zap.String("note", text)) },
 	})

@@ -180,7 +180,10 @@ func ship() {
 		exitOn(nerr)
 	}
 	describe := func([]byte) (sls.Carrier, error) { return c, nil }
-	store, err := sls.NewStore(client, sls.StoreOptions{Topic: topic, Source: "host-1", Describe: describe, DescribeStub: describe, Encryption: encryption})
+	store, err := sls.NewStore(client, sls.StoreOptions{
+		Topic: topic, Source: "host-1", Describe: describe, DescribeStub: describe, Encryption: encryption,
+		Stub: func([]byte) ([]byte, error) { return e.Stub(), nil },
+	})
 	exitOn(err)
 	if why, ok := fields["why"]; ok {
 		exitOn(store.PutStub(context.Background(), e.Stub(), why))

@@ -59,44 +59,26 @@ type keyState struct {
 }
 
 // bad returns the CMK's state if the KMS says that it cannot be used, else "".
-func (k *keyState) bad(ctx context.Context) string {
+// What it said less than every ago counts.
+func (k *keyState) bad(ctx context.Context, every time.Duration) string {
 	if k.ask == nil {
 		return ""
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.renew(ctx, keyStateEvery)
+	if now := time.Now(); k.asked.IsZero() || now.Sub(k.asked) >= every {
+		ctx, cancel := context.WithTimeout(ctx, keyStateTimeout)
+		defer cancel()
+		state, err := k.ask(ctx)
+		if err != nil {
+			state = ""
+		}
+		k.asked, k.state = now, state
+	}
 	if k.state == keyEnabled {
 		return ""
 	}
 	return k.state
-}
-
-// now returns the CMK's state as the KMS says it now, if it does.
-func (k *keyState) now(ctx context.Context) (state string, known bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.renew(ctx, keyStateAfresh) {
-		return "", false
-	}
-	return k.state, k.state != ""
-}
-
-// renew asks the KMS, but not sooner than every so often; k.mu is held.
-func (k *keyState) renew(ctx context.Context, every time.Duration) bool {
-	now := time.Now()
-	if !k.asked.IsZero() && now.Sub(k.asked) < every {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, keyStateTimeout)
-	defer cancel()
-	k.asked = now
-	state, err := k.ask(ctx)
-	if err != nil {
-		state = ""
-	}
-	k.state = state
-	return true
 }
 
 // settle asks the KMS about an error that says nothing of its reason.
@@ -104,7 +86,7 @@ func (k *keyState) settle(ctx context.Context, e *Error) {
 	if !e.cmk || e.Class == CMK {
 		return
 	}
-	if state := k.bad(ctx); state != "" {
+	if state := k.bad(ctx, keyStateEvery); state != "" {
 		e.unusable(state)
 	}
 }

@@ -120,7 +120,8 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := st.PutStub(t.Context(), stubOf(99), "InvalidKey"); err != nil {
+	stub, _ := stubOf(envelope(99, 8))
+	if err := st.PutStub(t.Context(), stub, "InvalidKey"); err != nil {
 		t.Fatal(err)
 	}
 	got, stubs := pull(t, c, sls.Range{})
@@ -129,7 +130,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("envelope %d: got it %d times, or changed", i, len(got[i]))
 		}
 	}
-	if len(got) != len(envs) || len(stubs) != 1 || !bytes.Equal(stubs[0], stubOf(99)) {
+	if len(got) != len(envs) || len(stubs) != 1 || !bytes.Equal(stubs[0], stub) {
 		t.Errorf("got %d envelopes, stubs %q", len(got), stubs)
 	}
 	now := time.Now()

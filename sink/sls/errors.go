@@ -103,8 +103,7 @@ const (
 	refresh remedy = 1 // once more with fresh credentials
 	restamp remedy = 2 // once more with times by the service's clock
 	split   remedy = 3 // in halves, and smaller from then on
-	isolate remedy = 4 // uncompressed, then in halves; what is refused alone is rejected
-	suspect remedy = 5 // likewise, but what is refused alone is rejected only after several tries
+	isolate remedy = 4 // uncompressed, then in halves; for what is refused alone see alone
 )
 
 // A row says what an answer means. The first row that matches counts.
@@ -168,8 +167,8 @@ var table = []row{
 	{0, "invalidencoding", "", Content, isolate, true, ""},
 	{0, "postbodyuncompresserror", "", Content, isolate, true, ""},
 	{0, "invalidcompresstype", "", Content, isolate, true, ""},
-	{0, "parameterinvalid", "", Content, suspect, true, hintConfig},
-	{0, "invalidparameter", "", Content, suspect, true, hintConfig},
+	{0, "parameterinvalid", "", Content, isolate, true, hintConfig},
+	{0, "invalidparameter", "", Content, isolate, true, hintConfig},
 	{0, "postbodytoolarge", "", TooLarge, split, false, ""},
 	{413, "", "", TooLarge, split, false, "let the proxy pass bodies of 4 MiB"},
 

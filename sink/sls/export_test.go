@@ -3,10 +3,14 @@ package sls
 import (
 	"bytes"
 	"net/http"
+	"time"
 )
 
 // SetTransport replaces the network.
 func (c *Client) SetTransport(rt http.RoundTripper) { c.base = rt }
+
+// SetRoundEvery sets how far apart the refusals are that count.
+func (s *Store) SetRoundEvery(d time.Duration) { s.every = d }
 
 // EncodeGroup encodes a LogGroup of envelopes, or of stubs where why is not "".
 func EncodeGroup(cs []Carrier, sealed [][]byte, why string, now uint32, topic, source string) (b []byte, sizes []int) {

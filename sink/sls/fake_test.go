@@ -51,7 +51,7 @@ func describe(b []byte) (sls.Carrier, error) {
 
 func describeStub(b []byte) (sls.Carrier, error) { return describe(b[4:]) }
 
-func stubOf(seq int) []byte { return append([]byte("stub"), envelope(seq, 8)...) }
+func stubOf(env []byte) ([]byte, error) { return append([]byte("stub"), env[:8]...), nil }
 
 // keys are credentials that remember what they were asked for.
 type keys struct {
@@ -82,6 +82,7 @@ type sent struct {
 	raw    int
 	seqs   []int
 	sealed [][]byte
+	stub   bool
 	at     time.Time
 	key    string // id of the access key
 }
@@ -96,7 +97,8 @@ type fake struct {
 	checks   []time.Time            // when that was asked for
 	stray    func(http.ResponseWriter)
 	got      []*sent       // all POSTs
-	stored   []int         // seqs taken, in order
+	stored   []int         // seqs of envelopes taken, in order
+	stubs    []int         // of stubs
 	date     time.Duration // the service's clock, ahead
 }
 
@@ -133,6 +135,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if f.stray != nil {
 			f.stray(w)
+			return
+		}
+		if no == nil && s.stub {
+			f.stubs = append(f.stubs, s.seqs...)
 			return
 		}
 		if no == nil {
@@ -172,6 +178,8 @@ func (f *fake) read(r *http.Request) *sent {
 	for _, l := range s.group.Logs {
 		for _, c := range l.Contents {
 			switch c.GetKey() {
+			case "_v":
+				s.stub = c.GetValue() == "SE1P"
 			case "_seq":
 				n, err := strconv.Atoi(c.GetValue())
 				if err != nil {
@@ -223,7 +231,7 @@ func options(k sls.Credentials) sls.Options {
 
 func storeOptions() sls.StoreOptions {
 	return sls.StoreOptions{
-		Topic: "app", Source: "host1", Describe: describe, DescribeStub: describeStub,
+		Topic: "app", Source: "host1", Describe: describe, Stub: stubOf, DescribeStub: describeStub,
 		Encryption: sls.Encryption{Type: "default"},
 	}
 }

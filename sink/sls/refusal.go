@@ -18,9 +18,9 @@ func (s *Store) send(ctx context.Context, items []item) error {
 	s.mu.Unlock()
 	refusedAs := ""
 	for {
-		size, sent, err := s.post(ctx, items, plain)
+		size, skew, err := s.post(ctx, items, plain)
 		if err == nil {
-			s.took(items, refusedAs, sent)
+			s.took(items, refusedAs, skew)
 			return nil
 		}
 		var e *Error
@@ -43,8 +43,8 @@ func (s *Store) send(ctx context.Context, items []item) error {
 				s.lower(size / 2)
 				return s.halves(ctx, items)
 			}
-			return s.alone(ctx, &items[0], sent, e)
-		case isolate, suspect:
+			return s.alone(ctx, &items[0], e)
+		case isolate:
 			if !plain {
 				plain, refusedAs = true, e.Code
 				continue
@@ -52,7 +52,7 @@ func (s *Store) send(ctx context.Context, items []item) error {
 			if len(items) > 1 {
 				return s.halves(ctx, items)
 			}
-			return s.alone(ctx, &items[0], sent, e)
+			return s.alone(ctx, &items[0], e)
 		default:
 			return e
 		}
@@ -62,7 +62,6 @@ func (s *Store) send(ctx context.Context, items []item) error {
 // halves sends the halves of items apart. Though the first half holds one that
 // is refused for itself, the second is sent: what it holds may be taken.
 func (s *Store) halves(ctx context.Context, items []item) error {
-	s.together(items)
 	half := len(items) / 2
 	first := s.send(ctx, items[:half])
 	if first != nil && !ownFault(first) {
@@ -94,31 +93,12 @@ func ownFault(err error) bool {
 	return errors.As(err, &e) && (e.Class == Content || e.Class == TooLarge)
 }
 
-// A moment orders what happens to requests; a later one is greater.
-type moment uint64
-
-// tick returns the present moment; s.mu is held.
-func (s *Store) tick() moment {
-	s.clock++
-	return s.clock
-}
-
-// A sending is what was known when a request was sent, and what its answer told.
-type sending struct {
-	at    moment
-	taken moment // when the newest request that was answered as taken had been sent
-
-	skew time.Duration // as the answer told, if it was taken
-}
-
-// A refused tells how an envelope was refused.
+// A refused tells how an envelope was refused alone.
 type refused struct {
-	together moment // first, in a request with others
-	alone    moment // first, alone; 0 = not yet
-	again    moment // alone, since when nothing else counts as taken
-	times    int    // alone
-	rounds   int    // times that something else was taken between two of them
-	rejected bool   // a Put was told so; it asks again for each half
+	rounds   int       // in a row in which its stub was taken behind it
+	asked    time.Time // when the stub was sent last
+	last     string    // what that showed, in words
+	rejected bool      // a Put was told so; it asks again for each half
 }
 
 // refusal returns the record of an envelope that is refused now; s.mu is held.
@@ -129,69 +109,76 @@ func (s *Store) refusal(it *item) *refused {
 		if len(s.refusals) >= maxPlaces {
 			clear(s.refusals)
 		}
-		r = &refused{together: s.tick()}
+		r = &refused{}
 		s.refusals[at] = r
 	}
 	return r
 }
 
-// together notes that items were refused in one request.
-func (s *Store) together(items []item) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range items {
-		if items[i].version != versionStub {
-			s.refusal(&items[i])
-		}
-	}
-}
-
 // alone judges the refusal of a single item. An outage may answer as if the
-// item were at fault, so it is rejected only if the service took something
-// else that was sent after it was refused alone, and then refused it again.
-// Where the answer may be the request's fault, or all that was taken since was
-// refused together with it, it must have been refused several times. While
-// the Logstore's CMK may not be usable nothing is rejected. What a proxy may
-// have refused never is.
-func (s *Store) alone(ctx context.Context, it *item, sent sending, e *Error) error {
+// item were at fault. So the envelope's stub is sent behind it, which differs
+// from it in what it holds alone and is what takes its place should it be
+// rejected: it is, once the service has refused it and taken its stub
+// rejectAfter times in a row, at least roundEvery apart. A stub that is not
+// taken begins the count anew, and so does the Logstore's CMK where it cannot be
+// used. What a proxy may have refused is never rejected.
+func (s *Store) alone(ctx context.Context, it *item, e *Error) error {
 	if it.version == versionStub || e.Code == "" {
 		return e
 	}
+	now := time.Now()
 	s.mu.Lock()
 	r := s.refusal(it)
-	if r.rejected {
-		s.mu.Unlock()
+	rejected, ask := r.rejected, r.asked.IsZero() || now.Sub(r.asked) >= s.every
+	if ask {
+		r.asked = now
+	}
+	rounds := r.rounds
+	s.mu.Unlock()
+	if rejected {
 		return &sink.RejectedError{Why: e.Code, Err: e}
 	}
-	r.times++
-	switch {
-	case r.alone == 0:
-		r.alone = s.tick()
-		r.again = r.alone
-	case sent.taken > r.again:
-		r.rounds++
-		r.again = s.tick()
-	}
-	often := r.times >= rejectAfter
-	reject := r.rounds > 0 && (often || e.do != suspect) || often && sent.taken > r.together
-	own := s.o.Encryption.CMK != ""
-	if own && s.key.ask == nil {
-		reject = often && r.rounds > 1
-	}
-	e.Hint = strings.TrimPrefix(fmt.Sprintf("%s; refused alone %d times", e.Hint, r.times), "; ")
-	s.mu.Unlock()
-	if reject && own && s.key.ask != nil {
-		state, known := s.key.now(ctx)
-		if known && state != keyEnabled {
-			e.unusable(state)
+	if ask {
+		no := s.witness(ctx, it, e)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		reject = known && state == keyEnabled
-	}
-	if !reject {
-		return e
+		if rounds++; no != "" {
+			rounds = 0
+		} else {
+			no = fmt.Sprintf("its stub was taken behind it: once that was so %d times in a row it is parked, it was %d", rejectAfter, rounds)
+		}
+		s.mu.Lock()
+		r.rounds, r.last, r.rejected = rounds, no, rounds >= rejectAfter
+		rejected = r.rejected
+		s.mu.Unlock()
 	}
 	s.mu.Lock()
-	r.rejected = true
+	e.Hint = strings.TrimPrefix(e.Hint+"; refused alone, "+r.last, "; ")
 	s.mu.Unlock()
-	return &sink.RejectedError{Why: e.Code, Err: e}
+	if rejected {
+		return &sink.RejectedError{Why: e.Code, Err: e}
+	}
+	return e
+}
+
+// witness sends the stub of an envelope that e is about. It returns "" if it is
+// taken and the Logstore's CMK may be usable, else in words why that does not
+// tell the envelope's fault from the service's.
+func (s *Store) witness(ctx context.Context, it *item, e *Error) string {
+	stub, err := s.o.Stub(it.sealed)
+	if err == nil {
+		_, _, err = s.post(ctx, []item{{Carrier: it.Carrier, version: versionStub, why: e.Code, sealed: stub}}, true)
+	}
+	if refusal, ok := errors.AsType[*Error](err); ok && refusal.Code != "" {
+		return "and so was its stub, as " + refusal.Code + ": it is not parked, for the service may be at fault"
+	}
+	if err != nil {
+		return "and its stub was not taken: it is not parked, for the service may be at fault"
+	}
+	if state := s.key.bad(ctx, keyStateAfresh); state != "" {
+		e.unusable(state)
+		return "but it is not parked before the CMK is enabled"
+	}
+	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +103,7 @@ func TestRows(t *testing.T) {
 			r := &rowRig{T: t, s: s, keys: k, fault: a.fault, seq: &seq}
 			r.c = client(t, o)
 			r.store = ship(t, r.c, e)
+			r.store.SetRoundEvery(0)
 			switch does {
 			case waits:
 				r.waits(want)
@@ -157,6 +159,8 @@ func TestRows(t *testing.T) {
 			t.Errorf("envelope %d is there %d times", i, len(got[i]))
 		}
 	}
+	slices.SortFunc(gotStubs, bytes.Compare) // each is there several times
+	gotStubs = slices.CompactFunc(gotStubs, bytes.Equal)
 	if len(got)+stubs != seq || len(gotStubs) != stubs {
 		t.Errorf("got %d envelopes and %d stubs of %d envelopes, of which %d were parked", len(got), len(gotStubs), seq, stubs)
 	}
@@ -252,9 +256,7 @@ func (r *rowRig) parks(code string) {
 	f := r.fault
 	f.Count, f.Contains = 0, base64.StdEncoding.EncodeToString(q.bad[:30])
 	defer r.s.Clear(r.s.Inject(f))
-	k := sink.New(sink.Options{InFlight: 2, RetryMax: time.Millisecond, Stub: func(env []byte) ([]byte, error) {
-		return append([]byte("stub"), env[:8]...), nil
-	}}, q, r.store)
+	k := sink.New(sink.Options{InFlight: 2, RetryMax: time.Millisecond, Stub: stubOf}, q, r.store)
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	if err := k.Run(ctx); err != nil || ctx.Err() != nil {

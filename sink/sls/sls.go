@@ -31,11 +31,12 @@
 // and the class of the error is [CMK].
 //
 // Whatever the service answers, what is sealed is kept: errors are to be tried
-// again. The one exception, a [*sink.RejectedError], is for what the service
-// refuses of one single envelope, uncompressed, before and after it accepted
-// others. An outage may answer like that too: so while nothing else is taken,
-// or the KMS does not say that the Logstore's CMK is enabled, nothing is
-// rejected.
+// again. The one exception, a [*sink.RejectedError], is for an envelope that
+// the service, by a code of its own, refuses for what it holds: alone,
+// uncompressed, and five times within not less than 40 s, while it takes the
+// envelope's stub each time. An outage may answer like that too: so where a stub
+// is not taken, or the KMS says that the Logstore's CMK cannot be used, the
+// count begins anew.
 //
 // The order of a line's envelopes in the Logstore is not kept: they are spread
 // over its shards. An answer that was lost leaves an envelope there twice.
@@ -82,8 +83,8 @@ const (
 	versionStub     = "SE1P"
 )
 
-// StoreOptions say what a [Store] ships. Describe, DescribeStub and Encryption
-// must be set; the zero value of all others is their default.
+// StoreOptions say what a [Store] ships. Describe, Stub, DescribeStub and
+// Encryption must be set; the zero value of all others is their default.
 type StoreOptions struct {
 	Topic  string // the stream's name; at most 128 bytes
 	Source string // the host's name, or what stands for it; at most 128 bytes
@@ -91,6 +92,8 @@ type StoreOptions struct {
 	// Describe and DescribeStub read what is shipped beside an envelope and a
 	// stub.
 	Describe, DescribeStub func(b []byte) (Carrier, error)
+	// Stub makes the stub of an envelope.
+	Stub func(env []byte) ([]byte, error)
 
 	// Encryption is what the Logstore must have.
 	Encryption Encryption
@@ -99,8 +102,8 @@ type StoreOptions struct {
 
 	// KeyState asks the KMS for the state of the Logstore's CMK, "Enabled"
 	// being the good one. Default: it is not asked. It is called at most once
-	// a minute, while requests fail for no known reason, and before an
-	// envelope is rejected: none is without an answer.
+	// a minute, while requests fail for no known reason, and each 10 s while an
+	// envelope may come to be rejected.
 	KeyState func(ctx context.Context) (string, error)
 
 	// Tell is called once for each thing that a person should know though

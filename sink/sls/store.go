@@ -24,13 +24,12 @@ type Store struct {
 	guard  guard
 	key    keyState
 	bodies *bodies
+	every  time.Duration // roundEvery
 
-	mu       sync.Mutex    // guards what follows
-	ceiling  int           // of a LogGroup, raw
-	plain    time.Time     // until then bodies go uncompressed
-	skew     time.Duration // of the service's clock, once it has refused this host's
-	clock    moment
-	newest   moment             // when the newest request that was taken had been sent
+	mu       sync.Mutex         // guards what follows
+	ceiling  int                // of a LogGroup, raw
+	plain    time.Time          // until then bodies go uncompressed
+	skew     time.Duration      // of the service's clock, once it has refused this host's
 	done     map[place]bool     // taken in a Put that has not returned nil yet
 	refusals map[place]*refused // and not taken since
 	state    State
@@ -53,9 +52,10 @@ type place struct {
 func (it *item) place() place { return place{it.StreamID, it.Epoch, it.Seq} }
 
 const (
-	maxPlaces    = 8192 // remembered in done and refusals
-	rejectAfter  = 5    // refusals of an envelope alone, where it may not be at fault
-	maxFaults    = 16   // requests refused for what they hold in one Put that nothing was taken of
+	maxPlaces    = 8192             // remembered in done and refusals
+	rejectAfter  = 5                // refusals of an envelope alone whose stub is taken; see alone
+	roundEvery   = 10 * time.Second // time between two of them
+	maxFaults    = 16               // requests refused for what they hold in one Put that nothing was taken of
 	plainFor     = time.Hour
 	plainForGood = 100 * 365 * 24 * time.Hour
 	lowerCeiling = 64 << 10
@@ -63,8 +63,8 @@ const (
 
 // NewStore returns a Store. It sends nothing yet.
 func NewStore(c *Client, o StoreOptions) (*Store, error) {
-	if o.Describe == nil || o.DescribeStub == nil {
-		return nil, errors.New("sls: Describe and DescribeStub must be set")
+	if o.Describe == nil || o.Stub == nil || o.DescribeStub == nil {
+		return nil, errors.New("sls: Describe, Stub and DescribeStub must be set")
 	}
 	for what, s := range map[string]string{"topic": o.Topic, "source": o.Source} {
 		if len(s) > maxName || !utf8.ValidString(s) {
@@ -78,7 +78,7 @@ func NewStore(c *Client, o StoreOptions) (*Store, error) {
 		o.CheckEvery = time.Hour
 	}
 	s := &Store{
-		c: c, o: o, key: keyState{ask: o.KeyState}, bodies: newBodies(), ceiling: maxRaw,
+		c: c, o: o, key: keyState{ask: o.KeyState}, bodies: newBodies(), every: roundEvery, ceiling: maxRaw,
 		done: map[place]bool{}, refusals: map[place]*refused{}, told: map[string]bool{},
 	}
 	s.guard.turn = make(chan struct{}, 1)
@@ -199,13 +199,13 @@ func (s *Store) taken(it *item) bool { return it.version == versionEnvelope && s
 // now returns the ship time; s.mu is held.
 func (s *Store) now() uint32 { return uint32(time.Now().Add(s.skew).Unix()) }
 
-// post sends items in one request, once, and returns their size.
-func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sending, error) {
+// post sends items in one request, once, and returns their size and, if they
+// are taken, the service's clock less this host's.
+func (s *Store) post(ctx context.Context, items []item, plain bool) (size int, skew time.Duration, err error) {
 	s.mu.Lock()
 	g := logGroup{items, s.now(), s.o.Topic, s.o.Source}
-	sent := sending{at: s.tick(), taken: s.newest}
 	s.mu.Unlock()
-	size := g.size()
+	size = g.size()
 	r := request{
 		op: "put", method: "POST", uri: s.c.logstore("/shards/lb"),
 		header: map[string]string{"Content-Type": "application/x-protobuf"},
@@ -221,17 +221,17 @@ func (s *Store) post(ctx context.Context, items []item, plain bool) (int, sendin
 	r.body = body.Bytes()
 	a, err := s.c.do(ctx, r)
 	if err == nil {
-		sent.skew = a.skew
+		skew = a.skew
 	}
 	if r.readers.Load() == 0 {
 		s.bodies.done(body)
 	}
-	return size, sent, err
+	return size, skew, err
 }
 
-// took notes that the service has taken items. refusedAs is the code by which
-// it refused them compressed; "" = it did not.
-func (s *Store) took(items []item, refusedAs string, sent sending) {
+// took notes that the service has taken items, and told its clock's skew.
+// refusedAs is the code by which it refused them compressed; "" = it did not.
+func (s *Store) took(items []item, refusedAs string, skew time.Duration) {
 	s.mu.Lock()
 	first := refusedAs != ""
 	if first {
@@ -242,9 +242,8 @@ func (s *Store) took(items []item, refusedAs string, sent sending) {
 	}
 	s.state = State{}
 	if s.skew != 0 {
-		s.skew = sent.skew // the clock may have been set
+		s.skew = skew // the clock may have been set
 	}
-	s.newest = max(s.newest, sent.at)
 	for i := range items {
 		delete(s.refusals, items[i].place())
 		if items[i].version == versionStub {
@@ -277,6 +276,9 @@ func (s *Store) note(e *Error) {
 		s.state.Since = time.Now()
 	}
 	s.state.Class, s.state.Text = e.Class, e.Error()
+	if e.Class == CMK {
+		clear(s.refusals) // it may have been that
+	}
 }
 
 func (s *Store) lower(ceiling int) {

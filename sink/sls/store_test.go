@@ -57,7 +57,8 @@ func TestPutStub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		s, _ := newStore(t, f, storeOptions())
-		if err := s.PutStub(t.Context(), stubOf(3), "Bad\nreason "+strings.Repeat("x", 300)); err != nil {
+		stub, _ := stubOf(envelope(3, 8))
+		if err := s.PutStub(t.Context(), stub, "Bad\nreason "+strings.Repeat("x", 300)); err != nil {
 			t.Fatal(err)
 		}
 		fields := map[string]string{}
@@ -124,19 +125,19 @@ var errorRows = []struct {
 	{400, "InvalidAPIVersion", "", sls.Config, 1, 0},
 	{400, "InvalidDateFormat", "", sls.Config, 1, 0},
 	{411, "MissingContentLength", "", sls.Config, 1, 0},
-	// Each of 3, 1, 2, 1, 1 with zstd and without, none taken.
-	{400, "InvalidCompressType", "", sls.Content, 10, 0},
-	{400, "PostBodyInvalid", "protobuf", sls.Content, 10, 0},
-	{400, "InvalidKey", "", sls.Content, 10, 0},
-	{400, "InvalidTimestamp", "", sls.Content, 10, 0},
-	{400, "InvalidEncoding", "", sls.Content, 10, 0},
-	{400, "PostBodyUncompressError", "", sls.Content, 10, 0},
-	{400, "ParameterInvalid", "", sls.Content, 10, 0},
+	// Each of 3, 1, 2, 1, 1 with zstd and without, and 3 stubs, none taken.
+	{400, "InvalidCompressType", "", sls.Content, 13, 0},
+	{400, "PostBodyInvalid", "protobuf", sls.Content, 13, 0},
+	{400, "InvalidKey", "", sls.Content, 13, 0},
+	{400, "InvalidTimestamp", "", sls.Content, 13, 0},
+	{400, "InvalidEncoding", "", sls.Content, 13, 0},
+	{400, "PostBodyUncompressError", "", sls.Content, 13, 0},
+	{400, "ParameterInvalid", "", sls.Content, 13, 0},
 	{400, "PostBodyInvalid", "The post data time is out of range.", sls.Clock, 1, 0},
 	{499, "PostBodyInvalid", "The post data time is out of range.", sls.Clock, 1, 0},
 	// 3, 1, 2, 1, 1.
-	{413, "PostBodyTooLarge", "", sls.TooLarge, 5, 0},
-	{400, "PostBodyTooLarge", "", sls.TooLarge, 5, 0},
+	{413, "PostBodyTooLarge", "", sls.TooLarge, 8, 0},
+	{400, "PostBodyTooLarge", "", sls.TooLarge, 8, 0},
 	{400, "InvalidSequenceId", "", sls.Config, 1, 0},
 	{400, "LogStoreWithoutShard", "", sls.Transient, 1, 0},
 	{400, "ProjectQuotaExceed", "", sls.Throttled, 1, 0},
@@ -291,8 +292,8 @@ func TestSplitRemembersCeiling(t *testing.T) {
 	})
 }
 
-// TestTooLargeAlone has an envelope that fits nowhere: it is rejected, but not
-// because of what only a proxy says.
+// TestTooLargeAlone has an envelope that fits nowhere: it is rejected at the
+// fifth time, but not because of what only a proxy says.
 func TestTooLargeAlone(t *testing.T) {
 	for _, html := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -305,7 +306,11 @@ func TestTooLargeAlone(t *testing.T) {
 				return nil
 			}
 			envs := [][]byte{envelope(0, 100), envelope(1, 100_000), envelope(2, 100)}
-			asError(t, s.Put(t.Context(), envs)) // others are taken after it only
+			for range 4 {
+				asError(t, s.Put(t.Context(), envs))
+				asError(t, s.Put(t.Context(), envs)) // too soon to count
+				time.Sleep(10 * time.Second)
+			}
 			err := s.Put(t.Context(), envs)
 			var rejected *sink.RejectedError
 			if errors.As(err, &rejected) == html {
@@ -414,9 +419,12 @@ func TestH69_CredentialsOutOfReach(t *testing.T) {
 	})
 }
 
-// bad refuses the named envelopes.
+// bad refuses the named envelopes, and no stub.
 func bad(r refusal, names ...int) func(*sent) *refusal {
 	return func(s *sent) *refusal {
+		if s.stub {
+			return nil
+		}
 		for _, n := range names {
 			if slices.Contains(s.seqs, n) {
 				return &r
@@ -435,23 +443,20 @@ func TestRejects(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					f := &fake{}
 					s, _ := newStore(t, f, storeOptions())
-					f.answer = func(s *sent) *refusal {
-						if bytes.HasPrefix(s.sealed[0], []byte("stub")) {
-							return nil
-						}
-						return bad(refusal{400, code, "", false}, names...)(s)
-					}
+					f.answer = bad(refusal{400, code, "", false}, names...)
 					q := &queue{envs: envelopes(10, 100)}
-					k := sink.New(sink.Options{Stub: func(env []byte) ([]byte, error) { return append([]byte("stub"), env...), nil }}, q, s)
+					k := sink.New(sink.Options{Stub: stubOf}, q, s)
 					if err := k.Run(t.Context()); err != nil {
 						t.Fatal(err)
 					}
+					want := slices.DeleteFunc(seqs(10), func(n int) bool { return slices.Contains(names, n) })
 					slices.Sort(f.stored)
-					if !slices.Equal(f.stored, seqs(10)) || len(q.parked) != len(names) {
-						t.Errorf("got %v stored, %d parked, want each once and %d", f.stored, len(q.parked), len(names))
+					if !slices.Equal(f.stored, want) || len(q.parked) != len(names) {
+						t.Errorf("got %v stored, %d parked, want %v and %d", f.stored, len(q.parked), want, len(names))
 					}
-					if st := k.Stats(); int(st.Stubs) != len(names) {
-						t.Errorf("got stats %+v", st)
+					slices.Sort(f.stubs)
+					if st := k.Stats(); int(st.Stubs) != len(names) || !slices.Equal(slices.Compact(f.stubs), names) {
+						t.Errorf("got stubs of %v, stats %+v", f.stubs, st)
 					}
 					if last := f.got[len(f.got)-1]; last.plain {
 						t.Error("zstd is not used any more")
@@ -462,33 +467,95 @@ func TestRejects(t *testing.T) {
 	}
 }
 
-// TestNothingIsTaken has a service refuse every body for its content, as an
-// outage may: though it took envelopes before, nothing is parked.
-func TestNothingIsTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fake{}
-		s, _ := newStore(t, f, storeOptions())
-		if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
-			t.Fatal(err)
+// TestNothingButBad has a spool of envelopes that can never be taken, in all
+// requests in flight: each is parked, in its time.
+func TestNothingButBad(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 40} {
+		for _, most := range []int{100, 2000} {
+			t.Run(fmt.Sprintf("%d in requests of %d", n, most), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := &fake{answer: bad(refusal{400, "InvalidEncoding", "", false}, seqs(n)...)}
+					s, _ := newStore(t, f, storeOptions())
+					q := &queue{envs: envelopes(n, 100)}
+					k := sink.New(sink.Options{InFlight: 2, MaxRequest: most, Stub: stubOf}, q, s)
+					began := time.Now()
+					if err := k.Run(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					slices.Sort(f.stubs)
+					if len(q.parked) != n || len(f.stored) != 0 || !slices.Equal(slices.Compact(f.stubs), seqs(n)) {
+						t.Errorf("got %d parked, %v stored, stubs of %v", len(q.parked), f.stored, f.stubs)
+					}
+					if d := time.Since(began); d < 40*time.Second || d > time.Duration(n/2+1)*3*time.Minute {
+						t.Errorf("took %v", d)
+					}
+				})
+			})
 		}
-		f.stored = nil
-		f.answer = refuse(refusal{400, "PostBodyInvalid", "", false}, 0)
-		q := &queue{envs: envelopes(10, 100)}
-		k := sink.New(sink.Options{MaxRequest: 100, Stub: func(env []byte) ([]byte, error) { return append([]byte("stub"), env...), nil }}, q, s)
-		go func() {
-			time.Sleep(4 * time.Hour)
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.answer = nil
-		}()
-		if err := k.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(f.stored)
-		if len(q.parked) != 0 || !slices.Equal(f.stored, seqs(10)) {
-			t.Errorf("got %d parked, %v stored", len(q.parked), f.stored)
-		}
-	})
+	}
+}
+
+// TestOutageLikeBadEnvelopes has a service refuse bodies for their content for
+// four hours, as an outage may, in several ways: nothing is parked, and all is
+// stored afterwards.
+func TestOutageLikeBadEnvelopes(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		refuses func(s *sent, outage time.Duration) bool
+	}{
+		{"everything", func(*sent, time.Duration) bool { return true }},
+		{"everything, every other minute", func(_ *sent, d time.Duration) bool { return d/time.Minute%2 == 0 }},
+		{"everything, but for 20 s in each minute", func(_ *sent, d time.Duration) bool { return d%time.Minute < 40*time.Second }},
+		{"all envelopes, and every fifth stub", func() func(s *sent, _ time.Duration) bool {
+			stubs := map[int]int{}
+			return func(s *sent, _ time.Duration) bool {
+				if !s.stub {
+					return true
+				}
+				stubs[s.seqs[0]]++
+				return stubs[s.seqs[0]]%5 == 0
+			}
+		}()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{}
+				s, _ := newStore(t, f, storeOptions())
+				if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
+					t.Fatal(err)
+				}
+				f.stored = nil
+				began, tries := time.Now(), 0
+				f.answer = func(s *sent) *refusal {
+					if d := time.Since(began); d < 4*time.Hour && c.refuses(s, d) {
+						tries++
+						return &refusal{400, "PostBodyInvalid", "", false}
+					}
+					return nil
+				}
+				q := &queue{envs: envelopes(200, 100)}
+				k := sink.New(sink.Options{InFlight: 2, MaxRequest: 500, Stub: stubOf}, q, slow{s})
+				if err := k.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				slices.Sort(f.stored)
+				if len(q.parked) != 0 || !slices.Equal(f.stored, seqs(200)) || tries < 100 {
+					t.Errorf("got %d parked, %d stored, %d refused", len(q.parked), len(f.stored), tries)
+				}
+			})
+		})
+	}
+}
+
+// slow is a Store that takes a minute for what it can put at once.
+type slow struct{ *sls.Store }
+
+func (s slow) Put(ctx context.Context, envs [][]byte) error {
+	err := s.Store.Put(ctx, envs)
+	if err == nil {
+		time.Sleep(time.Minute)
+	}
+	return err
 }
 
 func TestUncompressedIsRemembered(t *testing.T) {
@@ -721,25 +788,28 @@ func (q *queue) Park(env []byte, _ string) (string, error) {
 
 var _ http.Handler = (*fake)(nil)
 
-// TestEvidence has one envelope refused for its content, others taken before
-// and after it, and the KMS tell of the Logstore's CMK in each way.
+// TestEvidence has one envelope refused for its content, its stub taken, and
+// the KMS tell of the Logstore's CMK in each way.
 func TestEvidence(t *testing.T) {
 	own := sls.Encryption{Type: "m4", CMK: "key-1", RoleARN: "acs:ram::1:role/r", Region: "cn-hangzhou"}
 	for _, c := range []struct {
-		name   string
-		e      sls.Encryption
-		state  func() (string, error)
-		others bool // are taken after it
-		want   bool // it is rejected
+		name  string
+		e     sls.Encryption
+		state func(try int) (string, error)
+		want  int // puts until it is rejected; 0 = it is not in 20
+		says  string
 	}{
-		{"service's key", sls.Encryption{Type: "default"}, nil, true, true},
-		{"service's key, nothing newer", sls.Encryption{Type: "default"}, nil, false, false},
-		{"enabled", own, func() (string, error) { return "Enabled", nil }, true, true},
-		{"enabled, nothing newer", own, func() (string, error) { return "Enabled", nil }, false, false},
-		{"disabled", own, func() (string, error) { return "Disabled", nil }, true, false},
-		{"the KMS is out of reach", own, func() (string, error) { return "", errors.New("no") }, true, false},
-		{"no KMS to ask", own, nil, true, true},
-		{"no KMS to ask, nothing newer", own, nil, false, false},
+		{"service's key", sls.Encryption{Type: "default"}, nil, 5, "its stub was taken behind it"},
+		{"enabled", own, func(int) (string, error) { return "Enabled", nil }, 5, "its stub was taken behind it"},
+		{"disabled", own, func(int) (string, error) { return "Disabled", nil }, 0, "Disabled"},
+		{"disabled once", own, func(try int) (string, error) {
+			if try == 3 {
+				return "Disabled", nil
+			}
+			return "Enabled", nil
+		}, 8, ""},
+		{"the KMS is out of reach", own, func(int) (string, error) { return "", errors.New("no") }, 5, "its stub was taken behind it"},
+		{"no KMS to ask", own, nil, 5, "its stub was taken behind it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -748,31 +818,27 @@ func TestEvidence(t *testing.T) {
 				if o.Encryption = c.e; c.e.CMK != "" {
 					f.logstore = func() (int, string) { return 200, byok }
 				}
+				try := 0
 				if c.state != nil {
-					o.KeyState = func(context.Context) (string, error) { return c.state() }
+					o.KeyState = func(context.Context) (string, error) { return c.state(try) }
 				}
 				s, _ := newStore(t, f, o)
-				if err := s.Put(t.Context(), envelopes(1, 100)); err != nil {
-					t.Fatal(err)
-				}
 				f.answer = bad(refusal{400, "PostBodyInvalid", "The post data is invalid.", false}, 1)
-				got := false
-				for i := range 20 {
+				got := 0
+				for got == 0 && try < 20 {
+					try++
 					err := s.Put(t.Context(), [][]byte{envelope(1, 100)})
 					var rejected *sink.RejectedError
-					if got = errors.As(err, &rejected); got {
-						break
+					if errors.As(err, &rejected) {
+						got = try
 					}
-					asError(t, err)
-					if c.others {
-						if err := s.Put(t.Context(), [][]byte{envelope(2+i, 100)}); err != nil {
-							t.Fatal(err)
-						}
+					if e := asError(t, err); !strings.Contains(e.Error(), c.says) {
+						t.Errorf("try %d: got %v", try, e)
 					}
-					time.Sleep(20 * time.Second)
+					time.Sleep(61 * time.Second)
 				}
 				if got != c.want {
-					t.Errorf("rejected %v, want %v", got, c.want)
+					t.Errorf("rejected at try %d, want %d", got, c.want)
 				}
 			})
 		})
