@@ -113,8 +113,8 @@ func (b *Batch) Moved() []Position {
 				moved = append(moved, p)
 				continue
 			}
-			if from := moved[i].From; p.Offset >= moved[i].Offset && from < p.From {
-				p.From = from
+			if first := &moved[i]; p.Offset >= first.Offset && first.From <= p.From {
+				p.From, p.Was = first.From, first.Was
 			}
 			moved[i] = p
 		}

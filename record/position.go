@@ -12,8 +12,10 @@ import (
 // Dev and Path are hints: they change by reboot, remount and rename.
 //
 // A hole is a position of its own: the bytes [Offset, Until) of a file whose
-// entry was lost in damage of the spool. They are read once more and the hole
-// is forgotten.
+// entry was lost in damage of the spool, from where Sources stand on. They are
+// read once more and the hole is forgotten. Of a source stream that Ends names
+// it has the records that begin before its skip there, of any other those that
+// begin before Size.
 //
 // A pause is a position of its own, too, of no file: Path is its reason. It is
 // forgotten with the entry that tells it, so that a restart does not hide it.
@@ -26,7 +28,7 @@ type Position struct {
 	Path     string // last seen
 	Dev, Ino uint64
 	Offset   int64  // bytes taken
-	From     int64  // where this advance began: what lies in [From, Offset) is in this entry
+	From     int64  // where this advance began: what lies in [From, Offset) is in this entry; 0 for one that is new, wherever it begins
 	Size     int64  // last seen; under one ID it becomes less only when it is closed
 	Head     Print  // of the first min(Offset, 1024) bytes
 	Marker   Print  // of the last min(Offset, 1024) bytes before Offset
@@ -38,7 +40,9 @@ type Position struct {
 	Paused   int64  // unix ns when it began; 0 but for a pause
 	Lost     Lost   // zero but for a loss
 	Sources  []Source
-	Forget   bool // take the file off the positions
+	Was      []Source // Sources as of From
+	Ends     []Source // of a hole; with PartID: the record is cut there, and goes on
+	Forget   bool     // take the file off the positions
 }
 
 // A Source is a position inside the open or cut record of one source stream
@@ -90,10 +94,12 @@ const (
 	hasNext     = 0x400 // uvarint
 	hasSources  = 0x800 // uvarint count ‖ per source: name, uvarint skip, u64 id, uvarint next
 	hasForget   = 0x1000
-	hasUntil    = 0x2000 // uvarint
-	hasPaused   = 0x4000 // uvarint
-	hasLost     = 0x8000 // uvarint ranges ‖ uvarint bytes
-	hasAll      = 0xffff
+	hasUntil    = 0x2000   // uvarint
+	hasPaused   = 0x4000   // uvarint
+	hasLost     = 0x8000   // uvarint ranges ‖ uvarint bytes
+	hasWas      = 0x1_0000 // as Sources; absent: Was = Sources
+	hasEnds     = 0x2_0000
+	hasAll      = 0x3_ffff
 )
 
 // Len is the number of files.
@@ -155,10 +161,21 @@ func (ps *Positions) Clone() Positions {
 	return Positions{maps.Clone(ps.files), maps.Clone(ps.lost)}
 }
 
-// AppendSnapshot encodes all positions, and losses as their sums.
-func (ps *Positions) AppendSnapshot(dst []byte) []byte {
+// AppendSnapshot encodes all positions, and losses as their sums, once those are
+// taken over that moved with the entry beside the snapshot. Of these, forgotten
+// ones included, it also says where the advance began; the others' ended before.
+func (ps *Positions) AppendSnapshot(dst []byte, moved []Position) []byte {
+	now := make(map[uint64]bool, len(moved))
+	for _, p := range moved {
+		now[p.ID] = true
+		if p.Forget && p.Lost == (Lost{}) {
+			dst = p.append(dst, p.mask())
+		}
+	}
 	for _, p := range ps.All() {
-		p.From = p.Offset
+		if !now[p.ID] {
+			p.From, p.Was = p.Offset, p.Sources
+		}
 		dst = p.append(dst, p.mask())
 	}
 	for _, reason := range slices.Sorted(maps.Keys(ps.lost)) {
@@ -224,14 +241,15 @@ func (p Position) mask() uint64 {
 	if p.Lost != (Lost{}) {
 		return hasPath | hasForget | hasLost
 	}
-	if p.Forget {
-		return hasForget
-	}
 	mask := uint64(hasPath | hasDev | hasIno | hasOffset | hasHead | hasMarker)
 	optional := func(bit uint64, set bool) {
 		if set {
 			mask |= bit
 		}
+	}
+	optional(hasWas, !slices.Equal(p.Was, p.Sources))
+	if p.Forget { // what else it was is known of it
+		return mask&hasWas | hasForget | hasOffset
 	}
 	optional(hasSize, p.Size != p.Offset)
 	optional(hasDeleted, p.Deleted)
@@ -241,6 +259,7 @@ func (p Position) mask() uint64 {
 	optional(hasSources, len(p.Sources) > 0)
 	optional(hasUntil, p.Until != 0)
 	optional(hasPaused, p.Paused != 0)
+	optional(hasEnds, len(p.Ends) > 0)
 	return mask
 }
 
@@ -279,13 +298,7 @@ func (p Position) append(b []byte, mask uint64) []byte {
 		b = binary.AppendUvarint(b, p.Next)
 	}
 	if mask&hasSources != 0 {
-		b = binary.AppendUvarint(b, uint64(len(p.Sources)))
-		for _, s := range p.Sources {
-			b = appendString(b, s.Name)
-			b = binary.AppendUvarint(b, uint64(s.Skip))
-			b = binary.BigEndian.AppendUint64(b, s.PartID)
-			b = binary.AppendUvarint(b, uint64(s.PartNext))
-		}
+		b = appendSources(b, p.Sources)
 	}
 	if mask&hasUntil != 0 {
 		b = binary.AppendUvarint(b, uint64(p.Until))
@@ -296,6 +309,12 @@ func (p Position) append(b []byte, mask uint64) []byte {
 	if mask&hasLost != 0 {
 		b = binary.AppendUvarint(b, uint64(p.Lost.Ranges))
 		b = binary.AppendUvarint(b, uint64(p.Lost.Bytes))
+	}
+	if mask&hasWas != 0 {
+		b = appendSources(b, p.Was)
+	}
+	if mask&hasEnds != 0 {
+		b = appendSources(b, p.Ends)
 	}
 	return b
 }
@@ -342,16 +361,7 @@ func (ps *Positions) decode(d *decoder) Position {
 		p.Next = d.uvarint()
 	}
 	if mask&hasSources != 0 {
-		n := d.uvarint()
-		if n > uint64(len(d.b)) {
-			d.fail("too many sources")
-			return p
-		}
-		for range n {
-			p.Sources = append(p.Sources, Source{
-				Name: string(d.bytes()), Skip: d.size(), PartID: d.uint64(), PartNext: uint32(d.uvarint()),
-			})
-		}
+		p.Sources = d.sources()
 	}
 	if mask&hasUntil != 0 {
 		p.Until = d.size()
@@ -365,12 +375,30 @@ func (ps *Positions) decode(d *decoder) Position {
 			d.fail("loss of nothing, or of a file")
 		}
 	}
+	p.Was = p.Sources
+	if mask&hasWas != 0 {
+		p.Was = d.sources()
+	}
+	if mask&hasEnds != 0 {
+		p.Ends = d.sources()
+	}
 	return p
 }
 
 func (p Print) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, p.Len)
 	return append(b, p.Sum[:]...)
+}
+
+func appendSources(b []byte, all []Source) []byte {
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, s := range all {
+		b = appendString(b, s.Name)
+		b = binary.AppendUvarint(b, uint64(s.Skip))
+		b = binary.BigEndian.AppendUint64(b, s.PartID)
+		b = binary.AppendUvarint(b, uint64(s.PartNext))
+	}
+	return b
 }
 
 func appendString(b []byte, s string) []byte {
@@ -435,6 +463,20 @@ func (d *decoder) uint64() uint64 {
 }
 
 func (d *decoder) bytes() []byte { return d.take(d.uvarint()) }
+
+func (d *decoder) sources() (all []Source) {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.fail("too many sources")
+		return nil
+	}
+	for range n {
+		all = append(all, Source{
+			Name: string(d.bytes()), Skip: d.size(), PartID: d.uint64(), PartNext: uint32(d.uvarint()),
+		})
+	}
+	return all
+}
 
 func (d *decoder) print() (p Print) {
 	if b := d.take(18); b != nil {

@@ -18,7 +18,8 @@ func positions() []record.Position {
 		{ID: 3, Path: "/c", Offset: 5, From: 5, Size: 9, Deleted: true, Closed: 1764072000, Encoding: 2, Next: 1},
 		{ID: 1 << 63, Path: "", Offset: 1 << 50, From: 1 << 50, Size: 1 << 50, Sources: []record.Source{
 			{Name: "", PartID: 1<<64 - 1, PartNext: 3}, {Name: "stderr", Skip: 9}}},
-		{ID: 1<<63 + 1, Path: "/a", Ino: 11, Offset: 100, From: 100, Size: 300, Head: print(1), Until: 200},
+		{ID: 1<<63 + 1, Path: "/a", Ino: 11, Offset: 100, From: 100, Size: 300, Head: print(1), Until: 400,
+			Was: []record.Source{{Name: "stdout", Skip: 150}}, Ends: []record.Source{{Name: "stderr", Skip: 400, PartID: 7, PartNext: 1}}},
 		{ID: 1<<63 + 2, Path: "revoked", Paused: 1_700_000_000_000_000_000},
 	}
 }
@@ -37,12 +38,12 @@ func TestPositionsRoundTrip(t *testing.T) {
 		t.Errorf("got %v, want %v", theirs.All(), ours.All())
 	}
 	var third record.Positions
-	if _, err := third.Apply(theirs.AppendSnapshot(nil)); err != nil {
+	if _, err := third.Apply(theirs.AppendSnapshot(nil, nil)); err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range third.All() {
 		want := positions()[i]
-		want.From = want.Offset
+		want.From, want.Was = want.Offset, want.Sources
 		if !reflect.DeepEqual(p, want) {
 			t.Errorf("got %v, want %v", p, want)
 		}
@@ -82,7 +83,7 @@ func TestLossesAddUp(t *testing.T) {
 		before := ours.Clone()
 		before.Put([]record.Position{lost(74, "deleted", 1, 1)}) // a copy's is its own
 		var again record.Positions
-		if _, err := again.Apply(theirs.AppendSnapshot(nil)); err != nil {
+		if _, err := again.Apply(theirs.AppendSnapshot(nil, nil)); err != nil {
 			t.Fatal(err)
 		}
 		theirs = again
@@ -131,11 +132,11 @@ func FuzzPositions(f *testing.F) {
 		if _, err := ps.Apply(b); err != nil {
 			return
 		}
-		snapshot := ps.AppendSnapshot(nil)
+		snapshot := ps.AppendSnapshot(nil, nil)
 		if _, err := again.Apply(snapshot); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(again.AppendSnapshot(nil), snapshot) {
+		if !bytes.Equal(again.AppendSnapshot(nil, nil), snapshot) {
 			t.Error("a snapshot does not come back as it is")
 		}
 	})
@@ -148,7 +149,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 	var buf []byte
 	for b.Loop() {
-		buf = ps.AppendSnapshot(buf[:0])
+		buf = ps.AppendSnapshot(buf[:0], nil)
 	}
 	b.SetBytes(int64(len(buf)))
 }

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 	}
 	end := min(p.Until, st.Size)
 	if p.Offset >= end {
+		p.From, p.Was = p.Offset, p.Sources
 		c = t.newsOf(p)
 		t.n.Seen += p.Until - p.Offset
 		t.n.lost(reasonSpool, p.Until-p.Offset)
@@ -75,6 +77,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 	}
 	want := min(end-p.Offset, chunkBytes)
 	f := &file{pos: *p, fd: r.fd}
+	f.end.cut = slices.ContainsFunc(p.Ends, func(s record.Source) bool { return s.PartID != 0 })
 	for {
 		b := t.pool.take(int(want))
 		n, err := pread(r.fd, b.mem[:want], p.Offset)
@@ -84,6 +87,10 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		}
 		f.end.final = p.Offset+int64(n) == end || n < int(want)
 		g := t.records(f, b, b.mem[:n], f.end.final)
+		if !g.moved && f.end.final && f.end.cut {
+			f.end.cut = false // what is left is too little to be cut off
+			continue
+		}
 		if !g.moved && n > 0 && want < min(end-p.Offset, t.most) {
 			b.recycle(nil)
 			want = min(end-p.Offset, t.most)
@@ -96,7 +103,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		c = t.fill(f, b, g.recs, p.Offset, g.end)
 		c.Path, c.Raw = r.path, g.raw
 		p.From, p.Offset = p.Offset, p.Offset+int64(g.used)
-		p.Encoding, p.Sources = f.pos.Encoding, g.sources
+		p.Was, p.Sources, p.Encoding = p.Sources, g.sources, f.pos.Encoding
 		p.Forget = p.Offset == p.Until
 		b.moved = append(b.moved[:0], *p)
 		c.Moved = b.moved

@@ -184,7 +184,7 @@ func (t *Tailer) taken(n *file, fd int, st *unix.Stat_t) bool {
 		if !ok || !ok2 {
 			return false
 		}
-		n.pos.Offset, n.pos.From, n.pos.Size = st.Size, st.Size, st.Size
+		n.pos.Offset, n.pos.Size, n.foreign = st.Size, st.Size, st.Size
 		n.pos.Head, n.pos.Marker = head, mark
 		t.note(n, st)
 		t.n.Seen -= st.Size // it was the original's
@@ -259,7 +259,7 @@ func (t *Tailer) inherit(n, old *file) {
 		t.tell(own)
 	}
 	t.dropHead(n)
-	n.pos, n.told = old.pos, old.told
+	n.pos, n.told, n.foreign = old.pos, old.told, old.foreign
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
 	n.pos.Closed, n.pos.Deleted = 0, n.name.unlinked && n.name.count == 0
 	t.resize(n, 0) // as its own it was not there

@@ -63,7 +63,7 @@ func (t *Tailer) toEnd(f *file) bool {
 	if !ok || !ok2 {
 		return false
 	}
-	f.pos.Offset, f.pos.From, f.pos.Size = end, end, st.Size
+	f.pos.Offset, f.pos.Size, f.foreign = end, st.Size, end
 	t.note(f, &st)
 	t.n.Seen -= end // which is not meant
 	if n > 0 {

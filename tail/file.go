@@ -36,7 +36,7 @@ type file struct {
 
 	told      bool          // the receiver has a position of this ID
 	held      bool          // told to Options.Hold
-	hole      int64         // bytes before the offset that were never written, not told yet
+	foreign   int64         // bytes before the offset that this position was not moved by, not told yet
 	foundSize int64         // as told last to Options.Found
 	foundAt   time.Duration // when that was
 	lost      []loss        // to be told
@@ -94,7 +94,8 @@ type ending struct {
 	sought bool          // its directory was searched
 	limit  time.Duration // it is read no longer than this; 0 = no limit
 	stop   int64         // where a run with Once, or after the limit, ends
-	final  bool          // the end of the file ends its last line
+	final  bool          // the end of the file ends its last line …
+	cut    bool          // … but for records that were cut there (of a hole, see record.Position)
 	barred bool          // its path is no longer meant: not opened again
 	reason string        // of the loss of what is unread
 }
@@ -124,6 +125,7 @@ func (t *Tailer) rename(f *file) {
 		old := &file{pos: f.pos, told: true, fd: -1, index: -1}
 		old.pos.Forget = true
 		t.tell(old)
+		f.foreign = f.pos.Offset
 	}
 	f.pos.ID, f.told = newID(), false
 }

@@ -35,7 +35,7 @@ func (t *Tailer) skipHole(f *file, size int64) bool {
 	}
 	t.dropHead(f)
 	p.Offset, p.From, p.Head, p.Marker = from, from, head, mark
-	f.hole = from
+	f.foreign = from
 	t.n.Hole += from
 	t.log.Info("file begins with a hole, skipped", zap.String("path", p.Path), zap.Int64("bytes", from))
 	return true

@@ -103,10 +103,12 @@ type pass struct {
 	b       *buffer
 	body    []byte
 	at      int64
-	limit   int  // content bytes to stop at
-	final   bool // nothing comes behind body
-	eof     bool // body ends where the file does
-	once    bool // nobody will ask again
+	limit   int              // content bytes to stop at
+	final   bool             // nothing comes behind body
+	eof     bool             // body ends where the file does
+	once    bool             // nobody will ask again
+	hole    *record.Position // that is read again; nil: a file
+	cutOff  bool             // some record is cut at its end
 	waited  []opening
 	sources [3]reading
 	known   int // of sources
@@ -159,7 +161,7 @@ func (p *pass) expire() bool {
 	var s *reading
 	for i := range p.sources[:p.known] {
 		r := &p.sources[i]
-		ended := p.final && (r.line.open || r.rec.open || r.PartID != 0) ||
+		ended := p.final && (r.line.open || r.rec.open || r.PartID != 0 && !p.goesOn(r.Name)) ||
 			r.rec.open && (p.once || p.due(r.Name, &r.rec, false)) || r.line.open && p.due(r.Name, &r.line, true)
 		if ended && (s == nil || r.first() < s.first()) {
 			s = r
@@ -170,7 +172,7 @@ func (p *pass) expire() bool {
 		return p.join()
 	case s == nil:
 		return false
-	case p.final && (s.line.open || s.PartID != 0):
+	case p.final && (s.line.open || s.PartID != 0) && !p.goesOn(s.Name):
 		if !s.line.open { // just the end of a record that was cut
 			s.line = stretch{open: true, begin: p.at + int64(p.pos), content: []byte{}}
 		}
@@ -227,7 +229,7 @@ func (p *pass) step() bool {
 	}
 	s := p.source(p.piece.source)
 	switch l := &s.line; {
-	case p.at+int64(p.pos) < s.Skip:
+	case p.at+int64(p.pos) < s.Skip, p.hole != nil && p.at+int64(p.pos) >= p.until(s.Name):
 		p.take()
 	case l.open && len(l.content)+len(p.piece.text) > p.max && s.rec.open:
 		return p.emit(s, &s.rec, true)
@@ -237,6 +239,21 @@ func (p *pass) step() bool {
 		p.add(s)
 	}
 	return true
+}
+
+// until is one past where records of the source stream begin that the hole has.
+func (p *pass) until(name string) int64 {
+	for _, s := range p.hole.Ends {
+		if s.Name == name && s.Skip > 0 {
+			return s.Skip
+		}
+	}
+	return p.hole.Size
+}
+
+// goesOn reports whether the hole ends inside of a record of the source stream.
+func (p *pass) goesOn(name string) bool {
+	return p.cutOff && slices.ContainsFunc(p.hole.Ends, func(s record.Source) bool { return s.Name == name && s.PartID != 0 })
 }
 
 // oldest returns the reading of what is open and begins first, nil if nothing is.
@@ -281,7 +298,7 @@ func (p *pass) next() (l line) {
 		}
 		return line{text: rest[:i:i], size: i}
 	case p.eof && p.final:
-		return line{text: rest, size: len(rest), last: true}
+		return line{text: rest, size: len(rest), last: !p.goesOn("")}
 	case p.eof && p.unwrap == nil && len(rest) > 0 && p.isDue("", p.at+int64(p.pos), true):
 		i = len(rest)
 		if p.conv == nil {

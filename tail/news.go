@@ -62,7 +62,7 @@ func (t *Tailer) found() {
 			continue
 		}
 		p := t.still(f)
-		p.Offset, p.From, p.Marker, p.Sources = 0, 0, record.Print{}, nil
+		p.Offset, p.From, p.Marker, p.Sources, p.Was = 0, 0, record.Print{}, nil, nil
 		p.Deleted = f.name.unlinked
 		ps = append(ps, p)
 		f.foundSize, f.foundAt = f.look.size, t.now
@@ -180,6 +180,9 @@ func (t *Tailer) still(f *file) record.Position {
 		f.pos.Head, _ = t.printAt(f.fd, int(min(f.look.size, printBytes)), 0)
 	}
 	p := f.pos
-	p.From, p.Size = p.Offset-f.hole, f.look.size
+	p.From, p.Was, p.Size = p.Offset, p.Sources, f.look.size
+	if f.foreign > 0 {
+		p.From, p.Was = 0, nil
+	}
 	return p
 }

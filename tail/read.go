@@ -161,6 +161,9 @@ func (t *Tailer) records(f *file, b *buffer, body []byte, end bool) (g got) {
 		p := &t.last
 		*p = pass{joiner: t.join, conv: t.converter(f), b: b, body: body, at: f.pos.Offset, limit: chunkBytes,
 			recs: b.recs[:0], final: f.end.final, eof: end, once: t.o.Once, waited: f.opens}
+		if f.pos.Until != 0 {
+			p.hole, p.cutOff = &f.pos, f.end.cut
+		}
 		p.run(f.pos.Sources)
 		t.counted(p)
 		f.opens = t.stillOpen(f.opens, p.opens())
@@ -168,7 +171,10 @@ func (t *Tailer) records(f *file, b *buffer, body []byte, end bool) (g got) {
 	}
 	at, part := f.pos.Offset, cutAt(f.pos.Sources)
 	e := open
-	if f.end.final && end {
+	switch {
+	case f.end.final && end && f.end.cut:
+		e = flushed
+	case f.end.final && end:
 		e = final
 	}
 	g.recs, g.used, g.full = t.cut.split(b.recs[:0], body, at, &part, chunkBytes, e)
@@ -214,14 +220,17 @@ func (t *Tailer) fill(f *file, b *buffer, recs []record.Record, at, end int64) *
 func (t *Tailer) advance(f *file, b []byte, used int, sources []record.Source) {
 	p := &f.pos
 	f.leave()
-	p.From = p.Offset - f.hole
-	f.hole = 0
+	was := p.Offset
+	p.From, p.Was = was-f.foreign, p.Sources
+	if f.foreign > 0 {
+		f.foreign, p.Was = 0, nil
+	}
 	p.Offset += int64(used)
 	p.Marker = t.print(b[max(0, len(b)-printBytes):])
 	switch {
 	case p.Offset <= printBytes:
 		p.Head = p.Marker
-	case p.From < printBytes:
+	case was < printBytes:
 		p.Head = t.print(b[:printBytes])
 	}
 	if f.headed && headKey(p.Head) != f.head {

@@ -1,6 +1,7 @@
 package tail_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -629,6 +630,84 @@ func TestHoleOfJoinedRecords(t *testing.T) {
 	b.want("e", "ab", "c")
 	if _, ok := b.pos.Get(4711); ok {
 		t.Error("the hole is kept")
+	}
+}
+
+// A hole has just what its source streams lost, and a record that is cut at its
+// end goes on behind it.
+func TestHoleWithinRecords(t *testing.T) {
+	utf16 := func(s string) string {
+		raw, err := unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM).NewEncoder().String(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	n := int64(len(criLine("stdout", "P", "a")))
+	source := func(name string, skip int64) record.Source { return record.Source{Name: name, Skip: skip} }
+	for _, tt := range []struct {
+		name, format, encoding string
+		text                   string
+		hole                   record.Position
+		want                   []string
+		parts                  []record.Part // if the records are pieces; ID 0 = a new one
+	}{
+		{"stderr only", "cri", "", criLine("stdout", "P", "a") + criLine("stderr", "F", "b") + criLine("stderr", "F", "c") + criLine("stderr", "F", "d") + criLine("stdout", "F", "e"),
+			record.Position{Offset: 0, Sources: []record.Source{source("stderr", 2*n)}, Size: 0, Until: 3 * n, Ends: []record.Source{source("stderr", 3*n)}}, []string{"c"}, nil},
+		{"stdout only", "cri", "", criLine("stdout", "P", "a") + criLine("stderr", "F", "b") + criLine("stdout", "F", "c") + criLine("stdout", "F", "d") + criLine("stderr", "F", "e"),
+			record.Position{Offset: 0, Sources: []record.Source{source("stderr", 5*n)}, Size: 3 * n, Until: 3 * n, Ends: []record.Source{source("stderr", 5*n)}}, []string{"ac"}, nil},
+		{"a cut record that goes on", "cri", "", criLine("stdout", "P", "a") + criLine("stderr", "F", "b") + criLine("stdout", "P", "c") + criLine("stdout", "F", "d"),
+			record.Position{Offset: 0, Sources: []record.Source{{Name: "stdout", PartID: 9, PartNext: 4}}, Size: 3 * n, Until: 3 * n, Ends: []record.Source{{Name: "stdout", PartID: 9, PartNext: 5}}},
+			[]string{"b", "ac"}, []record.Part{{}, {ID: 9, Index: 4}}},
+		{"of lines", "", "", "one\ntwothree\nfour\n",
+			record.Position{Offset: 0, Size: 7, Until: 7, Ends: []record.Source{{PartID: 9, PartNext: 1}}}, []string{"one", "two"}, []record.Part{{}, {Index: 0}}},
+		{"its last piece", "", "", "one\ntwothree\nfour\n",
+			record.Position{Offset: 7, Sources: []record.Source{{PartID: 9, PartNext: 1}}, Size: 13, Until: 13}, []string{"three"}, []record.Part{{ID: 9, Index: 1, Last: true}}},
+		{"of UTF-16", "", "utf-16le", utf16("one\ntwothree\nfour\n"),
+			record.Position{Offset: 8, Sources: []record.Source{{PartID: 9, PartNext: 1}}, Size: 14, Until: 14, Ends: []record.Source{{PartID: 9, PartNext: 2}}}, []string{"two"}, []record.Part{{ID: 9, Index: 1}}},
+		{"too little of a character", "", "", "€uro\n",
+			record.Position{Offset: 0, Size: 2, Until: 2, Ends: []record.Source{{PartID: 9, PartNext: 1}}}, []string{"\xe2\x82"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			b.o.Format, b.o.Encoding, b.o.MaxOpen = tt.format, tt.encoding, 10
+			b.write("a.log", tt.text)
+			b.start()
+			ends, err := b.tail.Ends(t.Context())
+			if err != nil || len(ends) != 1 {
+				t.Fatal(ends, err)
+			}
+			h := tt.hole
+			h.ID, h.Path, h.Ino, h.Head, h.From = 4711, ends[0].Path, ends[0].Ino, ends[0].Head, h.Offset
+			b.commit(&record.Chunk{Moved: append(ends, h)})
+			b.start()
+			var recs []record.Record
+			for range 4 {
+				for _, c := range b.tail.Step(second) {
+					for _, r := range c.Records {
+						r.Content = bytes.Clone(r.Content)
+						recs = append(recs, r)
+					}
+					b.commit(&record.Chunk{Moved: slices.Clone(c.Moved), Events: c.Events})
+				}
+			}
+			var got []string
+			for i, r := range recs {
+				got = append(got, string(r.Content))
+				if i < len(tt.parts) && tt.parts[i] != (record.Part{}) {
+					if p := r.Part; p == nil || p.Index != tt.parts[i].Index || p.Last != tt.parts[i].Last || tt.parts[i].ID != 0 && p.ID != tt.parts[i].ID {
+						t.Errorf("%q: got part %+v, want %+v", r.Content, p, tt.parts[i])
+					}
+				}
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if _, ok := b.pos.Get(4711); ok {
+				t.Error("the hole is kept")
+			}
+			b.wantLosses()
+		})
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *committer) found(ctx context.Context) error {
 				p.Sources, p.Encoding = known.Sources, known.Encoding
 				known = p
 			}
-			known.From = known.Offset
+			known.From, known.Was = known.Offset, known.Sources
 			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
 			known.Next = p.Next
 			if p.Closed == 0 { // it was opened again

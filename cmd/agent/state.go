@@ -22,18 +22,21 @@ import (
 //	‖ stream_id(16)       with stateLost
 //	‖ positions
 //
-// Version 1 is the same without losses among the positions.
+// Version 1 is the same without losses among the positions, and without
+// [record.Position.Was] and Ends.
 type state struct {
 	identity  *seal.Identity
 	positions record.Positions
-	loaded    bool       // there was a segment
-	begun     bool       // an entry was committed: start_at has had its say
-	head      *seal.Head // of the chain as of the newest snapshot; nil = none
-	last      []byte     // the newest envelope behind head; nil = none
-	own       []byte     // memory of last, where advance made it
-	lost      *[16]byte  // stream_id of a chain whose head was lost in damage
-	gap       *gap       // the damage being crossed; nil = none
-	named     namedKeys  // by the envelopes of the spool
+	loaded    bool              // there was a segment
+	begun     bool              // an entry was committed: start_at has had its say
+	head      *seal.Head        // of the chain as of the newest snapshot; nil = none
+	last      []byte            // the newest envelope behind head; nil = none
+	own       []byte            // memory of last, where advance made it
+	lost      *[16]byte         // stream_id of a chain whose head was lost in damage
+	gap       *gap              // the damage being crossed; nil = none
+	owed      []record.Position // what damage lost, which no later snapshot knows
+	moved     []record.Position // with the entry that this is the state after; see after
+	named     namedKeys         // by the envelopes of the spool
 }
 
 const (
@@ -46,7 +49,7 @@ const (
 
 // A gap is damage between two entries.
 type gap struct {
-	before map[uint64]int64 // offsets of the files as of the entry before it
+	before record.Positions // as of the entry before it
 	seen   map[uint64]bool  // files that an entry behind it named
 }
 
@@ -102,10 +105,18 @@ func (s *state) Load(snapshot []byte) error {
 	if err != nil {
 		return err
 	}
-	// All that was taken since the entry before a gap lies in it: a
-	// snapshot's positions begin where they end.
+	// But for what its own entry moved, a snapshot's positions begin where they
+	// end: what was taken since the entry before a gap lies in it.
 	s.cross(moved)
+	if s.gap != nil {
+		for _, p := range s.gap.before.All() {
+			if !s.gap.seen[p.ID] { // it was forgotten in the gap
+				s.owe(p)
+			}
+		}
+	}
 	s.gap = nil
+	s.positions.Put(s.owed)
 	return nil
 }
 
@@ -138,14 +149,11 @@ func (s *state) Gap(string) {
 		s.lost = &head.StreamID
 	}
 	s.head, s.last = nil, nil
-	s.gap = &gap{before: make(map[uint64]int64), seen: make(map[uint64]bool)}
-	for _, p := range s.positions.All() {
-		s.gap.before[p.ID] = p.Offset
-	}
+	s.gap = &gap{before: s.positions.Clone(), seen: make(map[uint64]bool)}
 }
 
 // cross makes a hole, for each file that moved for the first time behind a gap,
-// of the bytes between where it was before and where this advance began.
+// of what lies between where it was before and where this advance began.
 func (s *state) cross(moved []record.Position) {
 	if s.gap == nil {
 		return
@@ -155,13 +163,45 @@ func (s *state) cross(moved []record.Position) {
 			continue
 		}
 		s.gap.seen[p.ID] = true
-		if from := s.gap.before[p.ID]; from < p.From {
-			s.positions.AppendDelta(nil, []record.Position{{
-				ID: rand.Uint64(), Path: p.Path, Dev: p.Dev, Ino: p.Ino, Head: p.Head,
-				Offset: from, From: from, Size: p.From, Until: p.From,
-			}})
+		before, known := s.gap.before.Get(p.ID)
+		until := int64(0)
+		if before.Offset < p.From {
+			until = p.From
+		}
+		for _, w := range p.Was {
+			if w.Skip > reached(before, w.Name) {
+				until = max(until, w.Skip)
+			}
+		}
+		if until == 0 || p.From < before.Offset {
+			continue
+		}
+		file := before // as it is known last
+		if now, ok := s.positions.Get(p.ID); ok || !known {
+			file = now
+		}
+		s.owe(record.Position{
+			ID: rand.Uint64(), Path: file.Path, Dev: file.Dev, Ino: file.Ino, Head: file.Head, Encoding: file.Encoding,
+			Offset: before.Offset, From: before.Offset, Sources: before.Sources, Was: before.Sources,
+			Size: p.From, Until: until, Ends: p.Was,
+		})
+	}
+}
+
+// reached is where records of the source stream begin that are not taken.
+func reached(p record.Position, source string) int64 {
+	for _, s := range p.Sources {
+		if s.Name == source {
+			return max(p.Offset, s.Skip)
 		}
 	}
+	return p.Offset
+}
+
+// owe keeps what damage lost over the snapshots that were written since.
+func (s *state) owe(p record.Position) {
+	s.owed = append(s.owed, p)
+	s.positions.Put([]record.Position{p})
 }
 
 // files are the positions of files.
@@ -201,7 +241,7 @@ func (s *state) Snapshot() []byte {
 		b[1] |= stateLost
 		b = append(b, s.lost[:]...)
 	}
-	return s.positions.AppendSnapshot(b)
+	return s.positions.AppendSnapshot(b, s.moved)
 }
 
 // advance takes over an entry that is committed.
@@ -226,5 +266,6 @@ func (s *state) after(env []byte, moved []record.Position) *state {
 	n := *s
 	n.positions = s.positions.Clone()
 	n.put(env, moved)
+	n.moved = moved
 	return &n
 }

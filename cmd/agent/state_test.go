@@ -58,6 +58,20 @@ func at(id uint64, from, offset int64) record.Position {
 		From: from, Offset: offset, Size: offset, Head: record.Print{Len: 1024}, Marker: record.Print{Len: 1024}}
 }
 
+func forgotten(p record.Position) record.Position {
+	p.Forget = true
+	return p
+}
+
+// sourced has stderr taken beyond the offset, from was on.
+func sourced(p record.Position, skip, was int64) record.Position {
+	p.Sources = []record.Source{{Name: "stderr", Skip: skip}}
+	if was > 0 {
+		p.Was = []record.Source{{Name: "stderr", Skip: was}}
+	}
+	return p
+}
+
 // 10,000 known files, 10 of them growing at 1 MB/s each: in real segments,
 // positions cost less than 1 % of what is sealed.
 func TestPositionsCost(t *testing.T) {
@@ -258,15 +272,31 @@ func TestGaps(t *testing.T) {
 		before   []entry
 		after    []entry
 		snapshot []record.Position // the gap ends in a snapshot with these
+		rolled   entry             // of the entry beside it
 		want     []string
 	}{
-		{"nothing moved in it", []entry{{at(1, 0, 10)}}, []entry{{at(1, 10, 20)}}, nil, nil},
-		{"a file moved in it", []entry{{at(1, 0, 10)}}, []entry{{at(1, 30, 40)}, {at(1, 40, 50)}}, nil, []string{"1 [10, 30)"}},
-		{"a file was born in it", []entry{{at(1, 0, 10)}}, []entry{{at(2, 5, 6)}}, nil, []string{"2 [0, 5)"}},
-		{"a file was born behind it", []entry{{at(1, 0, 10)}}, []entry{{at(2, 0, 6)}}, nil, nil},
-		{"two files, seen late", []entry{{at(1, 0, 10), at(2, 0, 3)}}, []entry{{at(1, 12, 13)}, {at(2, 4, 5)}}, nil, []string{"1 [10, 12)", "2 [3, 4)"}},
-		{"rewritten in it", []entry{{at(1, 0, 10)}}, []entry{{at(1, 0, 4)}}, nil, nil},
-		{"up to the next segment", []entry{{at(1, 0, 10), at(2, 0, 7)}}, nil, []record.Position{at(1, 25, 25), at(2, 7, 7), at(3, 4, 4)}, []string{"1 [10, 25)", "3 [0, 4)"}},
+		{"nothing moved in it", []entry{{at(1, 0, 10)}}, []entry{{at(1, 10, 20)}}, nil, nil, []string{"1 at 20"}},
+		{"a file moved in it", []entry{{at(1, 0, 10)}}, []entry{{at(1, 30, 40)}, {at(1, 40, 50)}}, nil, nil, []string{"1 [10, 30)", "1 at 50"}},
+		{"a file was born in it", []entry{{at(1, 0, 10)}}, []entry{{at(2, 5, 6)}}, nil, nil, []string{"1 at 10", "2 [0, 5)", "2 at 6"}},
+		{"a file was born behind it", []entry{{at(1, 0, 10)}}, []entry{{at(2, 0, 6)}}, nil, nil, []string{"1 at 10", "2 at 6"}},
+		{"two files, seen late", []entry{{at(1, 0, 10), at(2, 0, 3)}}, []entry{{at(1, 12, 13)}, {at(2, 4, 5)}}, nil, nil,
+			[]string{"1 [10, 12)", "1 at 13", "2 [3, 4)", "2 at 5"}},
+		{"rewritten in it", []entry{{at(1, 0, 10)}}, []entry{{at(1, 0, 4)}}, nil, nil, []string{"1 at 4"}},
+		{"up to the next segment", []entry{{at(1, 0, 10), at(2, 0, 7)}}, nil, []record.Position{at(1, 25, 25), at(2, 7, 7), at(3, 4, 4)}, nil,
+			[]string{"1 [10, 25)", "1 at 25", "2 at 7", "3 [0, 4)", "3 at 4"}},
+		{"before the next segment", []entry{{at(1, 0, 10)}}, []entry{{at(1, 30, 40)}}, []record.Position{at(1, 50, 50)}, nil, []string{"1 [10, 30)", "1 at 50"}},
+		{"up to the entry beside a snapshot", []entry{{at(1, 0, 10)}}, nil, []record.Position{at(1, 25, 25)}, entry{at(1, 25, 40)}, []string{"1 [10, 25)", "1 at 40"}},
+		{"forgotten behind it", []entry{{at(1, 0, 10)}}, []entry{{forgotten(at(1, 30, 40))}}, nil, nil, []string{"1 [10, 30)"}},
+		{"forgotten behind it, in an earlier version", []entry{{at(1, 0, 10)}}, []entry{{{ID: 1, Forget: true}}}, nil, nil, nil},
+		{"forgotten beside a snapshot", []entry{{at(1, 0, 10)}}, nil, []record.Position{at(1, 25, 25)}, entry{forgotten(at(1, 25, 40))}, []string{"1 [10, 25)"}},
+		{"forgotten in it", []entry{{at(1, 0, 10), at(2, 0, 5)}}, []entry{{forgotten(at(2, 5, 5))}}, []record.Position{at(3, 0, 0)}, nil, []string{"1 at 10", "3 at 0"}},
+		{"one source stream moved in it", []entry{{sourced(at(1, 0, 10), 20, 0)}}, []entry{{sourced(at(1, 10, 10), 50, 40)}}, nil, nil,
+			[]string{"1 [10, 40), stderr from 20 to 40, others to 10", "1 at 10"}},
+		{"the other one did", []entry{{sourced(at(1, 0, 10), 50, 0)}}, []entry{{sourced(at(1, 30, 40), 50, 50)}}, nil, nil,
+			[]string{"1 [10, 30), stderr from 50 to 50, others to 30", "1 at 40"}},
+		{"none did", []entry{{sourced(at(1, 0, 10), 20, 0)}}, []entry{{sourced(at(1, 10, 10), 50, 20)}}, nil, nil, []string{"1 at 10"}},
+		{"source streams, up to a snapshot", []entry{{sourced(at(1, 0, 10), 20, 0)}}, nil, []record.Position{sourced(at(1, 10, 10), 40, 40)}, nil,
+			[]string{"1 [10, 40), stderr from 20 to 40, others to 10", "1 at 10"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -284,24 +314,29 @@ func TestGaps(t *testing.T) {
 			if st.lost == nil {
 				t.Error("the chain goes on as if nothing was lost")
 			}
+			apply(tt.after)
 			if tt.snapshot != nil {
 				other := &state{identity: id}
 				var ps record.Positions
 				if err := other.Apply(sealNext([]byte("x")), ps.AppendDelta(nil, tt.snapshot)); err != nil {
 					t.Fatal(err)
 				}
-				if err := st.Load(other.Snapshot()); err != nil {
+				if err := st.Load(other.after(sealNext([]byte("x")), tt.rolled).Snapshot()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			apply(tt.after)
 			if st.lost != nil {
 				t.Error("a chain with a later envelope is taken for lost")
 			}
 			var got []string
 			for _, p := range st.positions.All() {
-				if p.Until != 0 {
+				switch {
+				case p.Until != 0 && len(p.Ends) > 0:
+					got = append(got, fmt.Sprintf("%d [%d, %d), stderr from %d to %d, others to %d", p.Ino-1e6, p.Offset, p.Until, p.Sources[0].Skip, p.Ends[0].Skip, p.Size))
+				case p.Until != 0:
 					got = append(got, fmt.Sprintf("%d [%d, %d)", p.Ino-1e6, p.Offset, p.Until))
+				default:
+					got = append(got, fmt.Sprintf("%d at %d", p.Ino-1e6, p.Offset))
 				}
 			}
 			slices.Sort(got)
