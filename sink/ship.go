@@ -88,6 +88,14 @@ func (k *Sink) persist(ctx context.Context, what string, op func() error, again 
 			return err
 		}
 		wait := jitter(try, k.o.RetryMax)
+		if e, ok := errors.AsType[interface {
+			error
+			NextTry() time.Time
+		}](err); ok {
+			if d := time.Until(e.NextTry()); d > 0 {
+				wait = d
+			}
+		}
 		k.refused(what, try, wait, err)
 		select {
 		case <-time.After(wait):

@@ -48,7 +48,8 @@ type Queue interface {
 type Store interface {
 	// Put returns nil once all of envs are stored durably. After an error any
 	// of them may be stored: they are put again, unless the error is a
-	// [*RejectedError].
+	// [*RejectedError]. An error may have a method NextTry() time.Time: before
+	// then it is not tried again.
 	Put(ctx context.Context, envs [][]byte) error
 	// PutStub stores what keeps the chain whole in the place of a parked
 	// envelope.
@@ -77,7 +78,7 @@ func (e *RejectedError) Unwrap() error { return e.Err }
 type Options struct {
 	InFlight   int           // requests at a time; default 1, which keeps the order
 	MaxRequest int           // bytes of envelopes in one request; default 4 MiB
-	RetryMax   time.Duration // longest wait between two tries; default 30 s
+	RetryMax   time.Duration // longest wait between two tries, unless the store says when; default 30 s
 
 	// Stub makes of an envelope what is put in its place when it is parked.
 	// Without it no stub is put.

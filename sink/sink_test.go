@@ -133,6 +133,45 @@ type numbered int
 func (n numbered) Error() string { return fmt.Sprint("down, request ", int(n)) }
 func (n numbered) Kind() string  { return "down" }
 
+// later is a refusal that says when another answer may come.
+type later struct{ at time.Time }
+
+func (l later) Error() string      { return "later" }
+func (l later) NextTry() time.Time { return l.at }
+
+// A store that says when it may take is asked then and not before.
+func TestNextTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(t, 1), &store{t: t}
+		began, tries := time.Now(), 0
+		s.put = func(context.Context, [][]byte) error {
+			if want := time.Duration(tries) * 40 * time.Second; time.Since(began) != want {
+				t.Errorf("try %d after %v, want %v", tries, time.Since(began), want)
+			}
+			if tries++; tries == 10 {
+				return nil
+			}
+			return fmt.Errorf("put: %w", later{time.Now().Add(40 * time.Second)})
+		}
+		if err := sink.New(sink.Options{RetryMax: time.Second}, q, s).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // a time that has passed is no reason to hurry
+		q, s := newQueue(t, 1), &store{t: t}
+		began, tries := time.Now(), 0
+		s.put = func(context.Context, [][]byte) error {
+			if tries++; time.Since(began) > time.Minute {
+				return nil
+			}
+			return later{began}
+		}
+		if err := sink.New(sink.Options{}, q, s).Run(t.Context()); err != nil || tries > 40 {
+			t.Errorf("got %v after %d tries", err, tries)
+		}
+	})
+}
+
 // Each kind of refusal is told at once and then once a minute, and for how long
 // it was when the store takes again.
 func TestTellsRefusals(t *testing.T) {

@@ -45,9 +45,10 @@ type Error struct {
 	Hint      string        // what a person can do
 	Skew      time.Duration // the service's clock less this host's, by whole seconds; 0 also if not known
 
-	do  remedy
-	cmk bool // it may have the Logstore's CMK for a reason
-	err error
+	do    remedy
+	cmk   bool // it may have the Logstore's CMK for a reason
+	again time.Time
+	err   error
 }
 
 // Error returns the error as one line.
@@ -94,6 +95,10 @@ func (e *Error) Kind() string {
 	}
 	return kind
 }
+
+// NextTry returns the time before which the answer will be the same; zero: it
+// may be another at once.
+func (e *Error) NextTry() time.Time { return e.again }
 
 // A remedy is what is done about a refusal before it is returned.
 type remedy uint8

@@ -18,16 +18,16 @@ type guard struct {
 	drift *Error    // that verdict; nil = it is the configured one
 	fails int       // comparisons since then that could not be made
 	fail  error     // the newest of them
-	found int       // verdicts in a row that were drift
 	next  time.Time // of the next comparison
 }
 
 const (
 	verdictHolds = 24 * time.Hour
 	checkTimeout = 5 * time.Second
-	recheckFirst = time.Minute
+	recheckDrift = 20 * time.Second // after drift, and up to as much more: somebody is mending it
+	recheckFirst = time.Minute      // after a comparison that could not be made, and up to half more
 	recheckMax   = 5 * time.Minute
-	hintDrift    = "nothing is shipped: mend the config, or the Logstore (its algorithm and key cannot be changed)"
+	hintDrift    = "nothing is shipped: mend the sink's encryption in the config and reload, or enable that of the Logstore (its algorithm and key cannot be changed)"
 )
 
 // check returns nil if envelopes may go.
@@ -87,7 +87,7 @@ func (g *guard) judge(s *Store, l *Logstore) {
 		s.tell(n)
 	}
 	if len(v.Differs) == 0 {
-		g.drift, g.found = nil, 0
+		g.drift = nil
 		g.next = now.Add(s.o.CheckEvery/2 + rand.N(s.o.CheckEvery))
 		return
 	}
@@ -95,8 +95,7 @@ func (g *guard) judge(s *Store, l *Logstore) {
 		Class: Drift, Op: "compare the Logstore's encryption",
 		Message: strings.Join(v.Differs, ", "), Hint: hintDrift,
 	}
-	g.next = now.Add(recheck(g.found))
-	g.found++
+	g.next = now.Add(recheckDrift + rand.N(recheckDrift))
 }
 
 // failed notes a comparison that could not be made: no verdict.
@@ -114,7 +113,7 @@ func (g *guard) failed(err error) {
 }
 
 // recheck draws the wait before the next comparison after n in a row that
-// found no match: at least a minute, less than twice that or more.
+// could not be made.
 func recheck(n int) time.Duration {
 	d := min(recheckFirst<<min(n, 10), recheckMax)
 	return d + rand.N(d/2)
@@ -128,6 +127,13 @@ func (g *guard) answer() error {
 	switch {
 	case g.drift != nil:
 		e := *g.drift
+		if g.fail != nil {
+			e.Hint += "; it could not be compared anew (" + g.fail.Error() + ")"
+		}
+		if g.next.After(now) {
+			e.again = g.next
+			e.Hint += "; compared again at " + g.next.UTC().Format(time.RFC3339)
+		}
 		return &e
 	case g.at.IsZero():
 		return g.unknown("nothing is shipped before the Logstore's encryption is compared")

@@ -2,12 +2,14 @@ package sls_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sealtail/sink"
 	"sealtail/sink/sls"
 )
 
@@ -112,8 +114,8 @@ func TestHourly(t *testing.T) {
 	})
 }
 
-// TestDriftPauses has encryption disabled for an hour while a sink tries each
-// second.
+// TestDriftPauses has encryption disabled for an hour while somebody tries each
+// second: each answer says when the Logstore is compared again.
 func TestDriftPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
@@ -126,10 +128,17 @@ func TestDriftPauses(t *testing.T) {
 			return 200, `{"encrypt_conf":{"enable":false,"encrypt_type":"default"}}`
 		}
 		f.checks = nil
-		from := time.Now()
+		from, next := time.Now(), time.Time{}
 		for time.Since(from) < time.Hour {
-			if e := asError(t, s.Put(t.Context(), envelopes(1, 100))); e.Class != sls.Drift {
+			e := asError(t, s.Put(t.Context(), envelopes(1, 100)))
+			if e.Class != sls.Drift {
 				t.Fatalf("got %v", e)
+			}
+			if n := len(f.checks); n > 1 && f.checks[n-1] == time.Now() && time.Since(next) >= time.Second {
+				t.Errorf("compared at %v, said %v", time.Now(), next)
+			}
+			if next = e.NextTry(); !next.After(time.Now()) || !strings.Contains(e.Error(), "compared again at "+next.UTC().Format(time.RFC3339)) {
+				t.Fatalf("next try %v: %v", next, e)
 			}
 			time.Sleep(time.Second)
 		}
@@ -137,22 +146,60 @@ func TestDriftPauses(t *testing.T) {
 			t.Errorf("got %d posts, want 1", len(f.got))
 		}
 		for i := 1; i < len(f.checks); i++ {
-			if d := f.checks[i].Sub(f.checks[i-1]); d < time.Minute || d > 8*time.Minute {
+			if d := f.checks[i].Sub(f.checks[i-1]); d < 20*time.Second || d > 41*time.Second {
 				t.Errorf("got %v between two comparisons", d)
 			}
-		}
-		if len(f.checks) < 8 {
-			t.Errorf("got %d comparisons in an hour", len(f.checks))
 		}
 		if st := s.State(); st.Class != sls.Drift || st.Since != from {
 			t.Errorf("got state %+v, want since %v", st, from)
 		}
+		// A quota on such questions is kept to, and told.
+		f.logstore = func() (int, string) { return 403, `{"errorCode":"MetaOperationQpsLimitExceeded","errorMessage":"x"}` }
+		time.Sleep(time.Minute)
+		f.checks = nil
+		for range 3 {
+			e := asError(t, s.Put(t.Context(), envelopes(1, 100)))
+			if e.Class != sls.Drift || !strings.Contains(e.Error(), "MetaOperationQpsLimitExceeded") || time.Until(e.NextTry()) < time.Minute {
+				t.Errorf("got %v", e)
+			}
+			time.Sleep(time.Until(e.NextTry()))
+		}
+		if len(f.checks) != 3 {
+			t.Errorf("got %d comparisons, want 3", len(f.checks))
+		}
 		f.logstore = nil
-		time.Sleep(8 * time.Minute)
 		if err := s.Put(t.Context(), envelopes(1, 100)); err != nil || s.State().Class != "" {
 			t.Errorf("got %v, state %+v", err, s.State())
 		}
 	})
+}
+
+// TestDriftMended has somebody mend drift at any time: the sink goes on within
+// 40 s, and compares no more often than it says.
+func TestDriftMended(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{logstore: func() (int, string) { return 200, `{"logstoreName":"audit"}` }}
+			s, _ := newStore(t, f, storeOptions())
+			var mended time.Time
+			go func() {
+				time.Sleep(10*time.Minute + rand.N(time.Minute))
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				mended, f.logstore = time.Now(), nil
+			}()
+			began := time.Now()
+			if err := sink.New(sink.Options{InFlight: 2, MaxRequest: 100}, &queue{envs: envelopes(2, 100)}, s).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(mended); d > 40*time.Second {
+				t.Errorf("went on after %v", d)
+			}
+			if n := len(f.checks); n > 2+int(time.Since(began)/(20*time.Second)) {
+				t.Errorf("got %d comparisons in %v", n, time.Since(began))
+			}
+		})
+	}
 }
 
 // TestCheckFails has every comparison fail: before the first verdict nothing
