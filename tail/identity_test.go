@@ -194,6 +194,26 @@ func TestH01_EmptyThenOtherName(t *testing.T) {
 	}
 }
 
+// A file with the inode of one that was empty, and that is rotated to the same
+// name, is not taken for that one too.
+func TestH01_EmptyOnesInodeReused(t *testing.T) {
+	b := newBench(t, "app.log")
+	for _, text := range []string{"", "line\n"} {
+		b.write("app.log", "")
+		b.step(0)
+		b.rename("app.log", "app.log.1")
+		b.write("app.log.1", text)
+		for range 6 {
+			b.step(20 * second)
+		}
+		if text == "" {
+			b.rename("app.log.1", "app.log") // a new file, as its inode tells
+		}
+	}
+	b.want("line")
+	b.wantLosses()
+}
+
 // A file that is found under a name which the patterns do not match is
 // followed to its end, then only when it has grown and is still the same.
 func TestFoundNameIsLimited(t *testing.T) {

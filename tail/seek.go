@@ -204,7 +204,8 @@ func (t *Tailer) settleWanted() {
 }
 
 // revisit opens files again that lost their name to the patterns, were done
-// with, and have grown.
+// with, and have grown. Who has the inode of one that was empty may be another
+// file, which is known better.
 func (t *Tailer) revisit() {
 	var grown []*file
 	for _, fs := range t.unbound {
@@ -224,7 +225,7 @@ func (t *Tailer) revisit() {
 		if err != nil {
 			continue
 		}
-		if st.Ino != f.pos.Ino || !t.agrees(fd, f.pos.Path, &f.pos) {
+		if st.Ino != f.pos.Ino || t.among(t.unbound[st.Ino], fd, f.pos.Path) != f {
 			unix.Close(fd)
 			continue
 		}
