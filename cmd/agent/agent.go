@@ -88,7 +88,9 @@ func (a *agent) run(ctx context.Context, again <-chan os.Signal) error {
 	defer stop()
 	watched, endWatch := context.WithCancel(alive)
 	var outside sync.WaitGroup
-	outside.Go(func() { a.watch(watched) })
+	w := new(watching)
+	a.look(w) // before anybody asks: there is always a snapshot
+	outside.Go(func() { a.watch(watched, w) })
 	outside.Go(func() { a.listen(watched) })
 	defer outside.Wait()
 	defer endWatch()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -175,6 +176,26 @@ func TestWatchdog(t *testing.T) {
 	a.look(&w)
 	if got := read(); !strings.Contains(got, "WATCHDOG=1") {
 		t.Errorf("told %q", got)
+	}
+}
+
+// Whoever finds the socket is told how the agent stands, however early.
+func TestAnswersFromTheBeginning(t *testing.T) {
+	for range 50 {
+		dir := t.TempDir()
+		a := &agent{cfg: &conf.Config{Agent: conf.Agent{StateDir: dir}}, log: zap.NewNop(), phase: "starting", final: make(chan error, 1),
+			changed: make(chan struct{}, 1), held: newHeldFiles(nil, nil, zap.NewNop()), keys: make(map[keyUse]*runningKeys), lines: make(map[string]*runningLine)}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- a.run(ctx, nil) }()
+		err := status.ErrNotRunning
+		for errors.Is(err, status.ErrNotRunning) {
+			_, _, err = status.Ask(ctx, dir)
+		}
+		stop()
+		if err := errors.Join(err, <-ended); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -28,10 +28,10 @@ const (
 )
 
 // watch looks at all lines each second until ctx ends.
-func (a *agent) watch(ctx context.Context) {
+func (a *agent) watch(ctx context.Context, w *watching) {
 	tick := time.NewTicker(lookEach)
 	defer tick.Stop()
-	for w := new(watching); ; {
+	for {
 		a.look(w)
 		select {
 		case <-tick.C:
