@@ -11,7 +11,7 @@ import (
 )
 
 func TestPutRefused(t *testing.T) {
-	c := newClient(t, emul.Options{})
+	c := newClient(t, fixed())
 	c.create(nil, 1)
 	now := c.now()
 	one := func(contents ...[]byte) []byte { return field(nil, 1, logAt(now, contents...)) }

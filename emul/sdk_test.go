@@ -20,8 +20,8 @@ import (
 // sdk returns the SLS SDK's client, on a transport without sockets.
 func (c *client) sdk(version sls.AuthVersionType) *sls.Client {
 	s := &sls.Client{
-		Endpoint: "http://sls.test", RequestTimeOut: 10 * time.Second, RetryTimeOut: time.Second,
-		HTTPClient: &http.Client{Transport: c.s.Transport(), Timeout: 10 * time.Second}, Region: c.region, AuthVersion: version,
+		Endpoint: "http://sls.test", RequestTimeOut: time.Minute, RetryTimeOut: time.Minute,
+		HTTPClient: &http.Client{Transport: c.s.Transport(), Timeout: time.Minute}, Region: c.region, AuthVersion: version,
 	}
 	return s.WithCredentialsProvider(sls.NewStaticCredentialsProvider(c.id, c.secret, c.token))
 }

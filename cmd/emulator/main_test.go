@@ -91,7 +91,7 @@ func (r ready) dial(t *testing.T) *http.Client {
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 func TestServe(t *testing.T) {
@@ -113,7 +113,7 @@ func TestServe(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, endpoint := range []string{r.SLS, name + "://" + r.Host + ":" + port, name + "://" + r.Region + ".log.aliyuncs.com", name + "://localhost"} {
-				s := (&sls.Client{Endpoint: endpoint, RetryTimeOut: time.Second, HTTPClient: c, Region: r.Region, AuthVersion: sls.AuthV4}).
+				s := (&sls.Client{Endpoint: endpoint, RetryTimeOut: time.Minute, HTTPClient: c, Region: r.Region, AuthVersion: sls.AuthV4}).
 					WithCredentialsProvider(sls.NewStaticCredentialsProvider(r.AccessKeyID, r.AccessKeySecret, ""))
 				store := "audit-" + string(rune('0'+i))
 				if err := s.CreateLogStoreV2("prod", &sls.LogStore{Name: store, TTL: 1, ShardCount: 1, EncryptConf: &sls.EncryptConf{

@@ -308,7 +308,7 @@ func start(t testing.TB, f *fake, change ...func(*alikms.Options)) *alikms.Clien
 
 func client(t testing.TB, endpoint string, change ...func(*alikms.Options)) *alikms.Client {
 	t.Helper()
-	o := alikms.Options{Endpoint: endpoint, KeyID: testARN, Allow: []string{testARN}, Credentials: goodKeys()}
+	o := alikms.Options{Endpoint: endpoint, KeyID: testARN, Allow: []string{testARN}, Credentials: goodKeys(), Timeout: time.Minute}
 	for _, c := range change {
 		c(&o)
 	}

@@ -286,7 +286,7 @@ func TestBrokenAnswers(t *testing.T) {
 				tt.answer(w, r)
 			}))
 			defer s.Close()
-			limit := 10 * time.Second
+			limit := time.Minute
 			if tt.code == "Timeout" {
 				limit = 50 * time.Millisecond
 			}
@@ -336,12 +336,7 @@ func TestContextEnds(t *testing.T) {
 }
 
 func TestNobodyThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	for _, endpoint := range []string{"http://" + l.Addr().String(), "https://" + l.Addr().String(), "https://nobody.invalid"} {
+	for _, endpoint := range []string{"http://127.0.0.1:1", "https://127.0.0.1:1", "https://nobody.invalid"} {
 		c := client(t, endpoint, func(o *alikms.Options) { o.QueryParameters = true })
 		_, err := c.Generate(t.Context(), testContext(t))
 		if e := kmsError(t, err); e.Class != seal.Outage || strings.Contains(err.Error(), "EncryptionContext") || strings.Contains(err.Error(), "://") {

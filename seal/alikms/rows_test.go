@@ -133,7 +133,7 @@ func TestRows(t *testing.T) {
 // until waits for a state.
 func until(t *testing.T, ks *seal.Keys, what string, is func(seal.KeyState) bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(5 * time.Minute)
 	for tick := time.Tick(time.Millisecond); ; {
 		if is(ks.State()) {
 			return
@@ -141,7 +141,7 @@ func until(t *testing.T, ks *seal.Keys, what string, is func(seal.KeyState) bool
 		select {
 		case <-tick:
 		case <-deadline:
-			t.Fatalf("waited a minute for %s: %+v", what, ks.State())
+			t.Fatalf("waited in vain for %s: %+v", what, ks.State())
 		}
 	}
 }

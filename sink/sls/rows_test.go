@@ -108,13 +108,14 @@ func TestRows(t *testing.T) {
 			case waits:
 				r.waits(want)
 			case refreshes:
+				began := time.Now()
 				r.once(4, 2)
 				if k.fresh != 1 {
 					t.Errorf("got %d look-ups of the access key, want 1", k.fresh)
 				}
 				r.waits(want)
-				if k.fresh != 1 {
-					t.Errorf("got %d look-ups of the access key in half a minute, want 1", k.fresh)
+				if took := time.Since(began); k.fresh > 1+int(took/(30*time.Second)) {
+					t.Errorf("got %d look-ups of the access key in %v, want one in half a minute", k.fresh, took)
 				}
 			case restamps:
 				s.SetClock(10 * time.Minute)
@@ -257,7 +258,7 @@ func (r *rowRig) parks(code string) {
 	f.Count, f.Contains = 0, base64.StdEncoding.EncodeToString(q.bad[:30])
 	defer r.s.Clear(r.s.Inject(f))
 	k := sink.New(sink.Options{InFlight: 2, RetryMax: time.Millisecond, Stub: stubOf}, q, r.store)
-	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Minute)
 	defer cancel()
 	if err := k.Run(ctx); err != nil || ctx.Err() != nil {
 		r.Fatalf("got %v, %v: %+v", err, ctx.Err(), k.Stats())
