@@ -65,6 +65,11 @@ const (
 confirm = "0s"
 retry_max = "500ms"
 retry_revoked = "500ms"`
+
+	// How an agent stops: with all shipped, or, where the Logstore takes
+	// nothing, soon.
+	shipAll  = `stop = { ship_timeout = "4m" }`
+	shipSoon = `stop = { ship_timeout = "1s" }`
 )
 
 // newCloud starts an emulator, writes a config of one stream, "app", over
@@ -151,7 +156,7 @@ func (c *cloud) config(name, who string, o cloudOptions) {
 [agent]
 state_dir = %[1]q
 host = "host-1"
-stop = { ship_timeout = "2s" }
+%[13]s
 
 [key.kms]
 provider = "alikms"
@@ -179,7 +184,7 @@ suite = %[11]q
 key = "kms"
 sink = "audit"
 %[12]s
-`, c.path("state"), region, c.emulator.CMKs["data"], credentials, route, o.key, project, logstore, o.encryption, c.path("logs", "*.log*"), o.suite, o.stream))
+`, c.path("state"), region, c.emulator.CMKs["data"], credentials, route, o.key, project, logstore, o.encryption, c.path("logs", "*.log*"), o.suite, o.stream, shipAll))
 }
 
 // policies returns the policies that provision prints, by name.
@@ -292,6 +297,17 @@ func (c *cloud) count(operation string) int {
 		c.t.Fatal(err)
 	}
 	return counters[operation]
+}
+
+// taken returns how many requests with envelopes the Logstore took that came
+// after a time.
+func (c *cloud) taken(after time.Time) (n int) {
+	for _, r := range c.requests() {
+		if r.Operation == "PutLogs" && r.Status == http.StatusOK && r.Time.After(after) {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *cloud) requests() (rs []emul.Request) {

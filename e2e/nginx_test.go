@@ -5,7 +5,6 @@ package e2e_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -77,12 +76,7 @@ func runNginx(t *testing.T, suite string, kill bool, rotate string) *nginxRun {
 		}
 	}
 	r := newRig(t, suite, "access.log*", quickStream, "")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := freeAddress(t)
 	r.write("nginx.conf", fmt.Sprintf(`
 daemon off;
 user root;

@@ -10,6 +10,7 @@ import (
 // A container's log, in pieces, over kills and a rotation: records are whole,
 // with the runtime's time, their source stream and the pod's tags.
 func TestContainerLog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "sm4-gcm", "pods/*/*/*.log", quickStream+`
 format = "cri"
 flush_after = "300ms"
@@ -65,6 +66,7 @@ drop = ["DEBUG"]
 
 // What was not UTF-8 is, once it is opened.
 func TestGB18030(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "sm4-gcm", "*.log", quickStream+"\nencoding = \"gb18030\"\ntrim_cr = true", "")
 	appendTo(t, r.path("logs", "a.log"), "\xd6\xd0\xce\xc4\xc8\xd5\xd6\xbe\r\nplain\r\n\xff\r\n")
 	r.start()

@@ -17,10 +17,12 @@ func (r *rig) reload(refused string) {
 	before, _ := r.status()
 	r.agent.Process.Signal(syscall.SIGHUP)
 	r.until("the reload", func() bool {
-		s, code := r.status()
-		if code == 4 {
-			r.t.Fatal("the agent ended")
+		select {
+		case <-r.exited:
+			r.t.Fatalf("the agent ended with %v", r.err)
+		default:
 		}
+		s, _ := r.status()
 		if refused != "" {
 			return s.Process.Reloaded.After(before.Process.Reloaded) && strings.Contains(s.Process.ReloadError, refused)
 		}
@@ -31,6 +33,7 @@ func (r *rig) reload(refused string) {
 // Streams change, come and go under load: only those that changed begin anew,
 // and every line is opened once.
 func TestH78_Reload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "aes-256-gcm", "a.log*", quickStream, quickKey)
 	stream := func(name, include, more string) string {
 		return fmt.Sprintf("\n[[stream]]\nname = %q\ninclude = [%q]\nsuite = \"sm4-gcm\"\nkey = \"main\"\nsink = \"archive\"\n%s\n", name, r.path("logs", include), more)
@@ -102,6 +105,7 @@ func TestH78_Reload(t *testing.T) {
 
 // A reload in a pause keeps the deleted files that are not read yet.
 func TestReloadInAPause(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "aes-256-gcm", "*.log*", quickStream, quickKey)
 	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"500ms\" }\n")
 	var l ledger
@@ -135,6 +139,7 @@ func TestReloadInAPause(t *testing.T) {
 // A keyring that lost a key under which spooled batches are sealed is refused
 // until the key is back or the batches are shipped.
 func TestReloadOfAKeyring(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
 	r.write("sealed", "in the way")
 	w := new(ledger).writer(t, r.path("logs", "a.log"))

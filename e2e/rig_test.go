@@ -56,15 +56,21 @@ var lookAtSources = sync.OnceValue(func() error {
 	})
 })
 
+// patience bounds what is waited for: it only ends what would never end.
+const patience = 5 * time.Minute
+
 // A rig is one agent with its files: logs in logs/, state in state/, sealed
 // batches in sealed/. The agent holds the public half of the keyring only.
 type rig struct {
-	t      testing.TB
-	dir    string
-	suite  string
+	t     testing.TB
+	dir   string
+	suite string
+	env   []string // of all binaries, besides the test's own
+	log   string   // file of the agent's own log
+
 	agent  *exec.Cmd
-	exited chan error
-	log    string // file of the agent's own log
+	exited chan struct{} // closed when the agent has ended
+	err    error         // how; set before exited is closed
 }
 
 // bareRig returns a rig without a config.
@@ -150,6 +156,7 @@ func (r *rig) try(name string, args ...string) (stdout, stderr string, code int)
 	var out, errs bytes.Buffer
 	cmd := exec.Command(filepath.Join(bin, name), args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Env = append(os.Environ(), r.env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -175,7 +182,7 @@ func (r *rig) startWith(env []string, files []*os.File) {
 	defer log.Close()
 	r.agent = exec.Command(filepath.Join(bin, "sealtail"), "run", "-c", r.path("sealtail.toml"))
 	r.agent.Stderr = log
-	r.agent.Env = append(os.Environ(), env...)
+	r.agent.Env = append(append(os.Environ(), r.env...), env...)
 	r.agent.ExtraFiles = files
 	if len(files) > 0 {
 		// Only the process itself knows its id beforehand.
@@ -185,8 +192,11 @@ func (r *rig) startWith(env []string, files []*os.File) {
 	if err := r.agent.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.exited = make(chan error, 1)
-	go func(agent *exec.Cmd, exited chan<- error) { exited <- agent.Wait() }(r.agent, r.exited)
+	r.exited = make(chan struct{})
+	go func(agent *exec.Cmd, exited chan<- struct{}) {
+		r.err = agent.Wait()
+		close(exited)
+	}(r.agent, r.exited)
 }
 
 // kill ends the agent as a power cut would, as far as a process can be.
@@ -203,12 +213,12 @@ func (r *rig) stop() {
 	r.t.Helper()
 	r.agent.Process.Signal(syscall.SIGTERM)
 	select {
-	case err := <-r.exited:
+	case <-r.exited:
 		r.agent = nil
-		if err != nil {
-			r.t.Errorf("the agent ended with %v", err)
+		if r.err != nil {
+			r.t.Errorf("the agent ended with %v", r.err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		r.t.Fatal("the agent does not stop")
 	}
 }
@@ -216,16 +226,31 @@ func (r *rig) stop() {
 // until waits for what another process does.
 func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			r.t.Fatalf("waited a minute for %s", what)
+			r.t.Fatalf("waited %s for %s", patience, what)
 		}
 	}
+}
+
+// known waits until the spool has a position of the file that is, or was last,
+// at the path, and explain says all that of it.
+func (r *rig) known(path string, says ...string) {
+	r.t.Helper()
+	r.until("what is known of "+path, func() bool {
+		out, _, _ := r.try("sealtail", "explain", path, "-c", r.path("sealtail.toml"))
+		for _, text := range append(says, "  position  offset ") {
+			if !strings.Contains(out, text) {
+				return false
+			}
+		}
+		return !strings.Contains(out, "  content ") // of another file, or of an earlier one there
+	})
 }
 
 func (r *rig) logged(text string) int {

@@ -54,8 +54,10 @@ func (r *rig) judge(envs [][]byte, args ...string) (out string, code int) {
 }
 
 func TestTamperingIsNamed(t *testing.T) {
+	t.Parallel()
 	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
 			r := sealedRig(t, suite, 6)
 			envs := r.envelopes()
 			other := sealedRig(t, suite, 1).envelopes()
@@ -111,6 +113,7 @@ func TestTamperingIsNamed(t *testing.T) {
 // A state directory put back to an earlier state goes on from an envelope
 // that has a successor already.
 func TestRolledBackStateIsAFork(t *testing.T) {
+	t.Parallel()
 	r := sealedRig(t, "aes-256-gcm", 2)
 	r.copyState("old")
 	r.start()
@@ -119,7 +122,7 @@ func TestRolledBackStateIsAFork(t *testing.T) {
 	r.stop()
 	r.copyState("state", "old")
 	r.start()
-	r.until("two starts in its log", func() bool { return r.logged("started") == 3 })
+	r.until("two starts in its log", func() bool { return r.logged("started") >= 3 })
 	r.stop()
 	out, errs, code := r.try("sealtail-reader", "verify", "--dir", r.path("sealed"), "--signers", r.path("signers"))
 	if code != 5 || !strings.Contains(out, "fork") {
@@ -130,16 +133,17 @@ func TestRolledBackStateIsAFork(t *testing.T) {
 // A state directory used on another machine begins new streams under a new
 // signing key and says so; what was spooled stays what it is.
 func TestClonedStateBeginsNewStreams(t *testing.T) {
+	t.Parallel()
 	r := sealedRig(t, "sm4-gcm", 2)
 	first, err := os.ReadFile(r.path("signers"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("NODE_NAME", "another-machine")
+	r.env = []string{"NODE_NAME=another-machine"}
 	r.start()
 	appendTo(t, r.path("logs", "a.log"), "on the other machine\n")
-	r.until("it to say so", func() bool { return r.logged("another machine") == 1 })
-	r.until("its start", func() bool { return r.logged("started") == 2 })
+	r.until("it to say so", func() bool { return r.logged("another machine") > 0 })
+	r.until("its start", func() bool { return r.logged("started") >= 2 })
 	r.signers()
 	second, err := os.ReadFile(r.path("signers"))
 	if err != nil {
@@ -165,7 +169,7 @@ func TestClonedStateBeginsNewStreams(t *testing.T) {
 	}
 	// Back home its state is another machine's again; nothing is read twice.
 	r.start()
-	r.until("its start", func() bool { return r.logged("started") == 3 })
+	r.until("its start", func() bool { return r.logged("started") >= 3 })
 	r.stop()
 }
 
