@@ -40,8 +40,8 @@ fuzz: ## each fuzz target for FUZZTIME, a count: with a time, Go 1.26 may fail a
 		done; \
 	done
 
-torture: ## kill -9 under rotation, nginx with logrotate ROTATIONS (60) times a run, a million envelopes, MODELS (3) random models of rotation: minutes
-	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx|InAMillion' ./e2e ./seal
+torture: ## kill -9 under rotation, nginx with logrotate ROTATIONS (60) times a run, a million envelopes, cores taken by root, MODELS (3) random models of rotation: minutes
+	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx|InAMillion|Core$$' ./e2e ./seal
 	for i in $$(seq $(MODELS)); do go test -count=1 -timeout 20m -v -run 'TestModel$$' ./tail -model.seed=0 -model.steps=10000 || exit 1; done
 
 soak: ## 20 MB/s to the emulator while both CMKs go off and on, for SOAK (60s)

@@ -33,12 +33,17 @@ func (k tellingKMS) Generate(context.Context, []byte) (seal.DataKey, error) {
 	}
 	dek := seal.NewSecret(32)
 	rand.Read(dek.Bytes())
-	masked := make([]byte, 32)
-	for i, c := range dek.Bytes() {
+	tellMasked("dek", dek.Bytes())
+	return seal.DataKey{Plain: dek, Recipients: []seal.Recipient{{Type: 5, KeyID: []byte("cmk"), Wrapped: []byte("w")}}}, nil
+}
+
+// tellMasked prints a word and the complement of what it is.
+func tellMasked(word string, b []byte) {
+	masked := make([]byte, len(b))
+	for i, c := range b {
 		masked[i] = ^c
 	}
-	fmt.Printf("dek %x\n", masked)
-	return seal.DataKey{Plain: dek, Recipients: []seal.Recipient{{Type: 5, KeyID: []byte("cmk"), Wrapped: []byte("w")}}}, nil
+	fmt.Printf("%s %x\n", word, masked)
 }
 
 // TestMemoryChild is the process whose memory is looked at: it seals under one
@@ -46,7 +51,7 @@ func (k tellingKMS) Generate(context.Context, []byte) (seal.DataKey, error) {
 func TestMemoryChild(t *testing.T) {
 	suite, err := seal.ParseSuite(os.Getenv(memoryChild))
 	if err != nil {
-		t.Skip("runs by TestNoOldKeyInMemory alone")
+		t.Skip("runs by TestNoOldKeyInMemory and TestNoKeyInCore alone")
 	}
 	kms := tellingKMS{make(chan struct{})}
 	keys := seal.NewKeys(seal.KeyOptions{MaxBatches: 64, Confirm: -1}, kms, suite, testContext(t))
@@ -67,9 +72,17 @@ func TestMemoryChild(t *testing.T) {
 		}
 		fmt.Printf("header %x\n", seal.HeaderBytes(e))
 	}
+	canary := make([]byte, 32)
+	rand.Read(canary)
+	tellMasked("canary", canary)
+	defer func() { fmt.Fprint(io.Discard, canary) }() // until then it is in memory
 	endNow()
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch in.Text() {
+		case "hide":
+			if err := seal.HideMemory(); err != nil {
+				t.Fatal(err)
+			}
 		case "seal":
 			for range 20 {
 				sealOne()
@@ -100,6 +113,7 @@ type child struct {
 	deks [][]byte // told so far
 
 	header []byte // of the newest envelope
+	canary []byte // what is in its memory throughout
 }
 
 func startChild(t *testing.T, suite seal.Suite) *child {
@@ -141,9 +155,13 @@ func (c *child) do(what string) {
 			return
 		case "header":
 			c.header = b
-		case "dek":
+		case "dek", "canary":
 			for i := range b {
 				b[i] = ^b[i]
+			}
+			if word == "canary" {
+				c.canary = b
+				break
 			}
 			c.deks = append(c.deks, b)
 		}
