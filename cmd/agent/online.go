@@ -14,6 +14,7 @@ import (
 	"sealtail/internal/cloud"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
+	"sealtail/sink/sls"
 )
 
 // online asks the services about every CMK and Logstore, with the agent's own
@@ -214,8 +215,30 @@ func (c *checking) logstore(ctx context.Context, name string) string {
 		c.fault(at+".encryption", strings.Join(v.Differs, ", "), hintMismatch)
 		return ""
 	}
-	return fmt.Sprintf("sink %s\n  access    accepted; whether it may write is not tried\n  clock     %s\n  Logstore  there, %d shards, kept %d days\n  encrypted as configured: %s\n",
-		name, c.clock(at, client.Skew()), l.Shards, l.TTL, encryptionText(s.Encryption)) + c.logstoreCMK(ctx, name)
+	writes := c.writes(ctx, name, client)
+	return fmt.Sprintf("sink %s\n  access    accepted; %s\n  clock     %s\n  Logstore  there, %d shards, kept %d days\n  encrypted as configured: %s\n",
+		name, writes, c.clock(at, client.Skew()), l.Shards, l.TTL, encryptionText(s.Encryption)) + c.logstoreCMK(ctx, name)
+}
+
+// writes tries whether the access key may write, by a put that leaves nothing
+// in the Logstore.
+func (c *checking) writes(ctx context.Context, name string, client *sls.Client) string {
+	const unknown = "whether it may write is not known"
+	err := client.TryPut(ctx)
+	if err == nil {
+		return "may write: a put of no logs was taken"
+	}
+	e, ok := errors.AsType[*sls.Error](err)
+	switch {
+	case ok && e.Class == sls.Content:
+		return "a put of no logs was refused for holding none (" + e.Code + "), not for want of a right"
+	case ok && slices.Contains([]sls.Class{sls.Denied, sls.Refused, sls.Absent, sls.Clock, sls.CMK}, e.Class):
+		c.faults = append(c.faults, logstoreFault(c.cfg, name, err))
+	default:
+		f := logstoreFault(c.cfg, name, err)
+		c.warn("sink."+name, unknown+": "+f.Problem, f.Fix)
+	}
+	return unknown
 }
 
 // logstoreCMK looks at the Logstore's own CMK, where the agent's access key for

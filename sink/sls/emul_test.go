@@ -710,3 +710,41 @@ func TestPullStandsStill(t *testing.T) {
 		}
 	})
 }
+
+// TestTryPut tells who may write, and leaves nothing.
+func TestTryPut(t *testing.T) {
+	s, e := emulator(t, emul.Options{})
+	admin := reach(t, s, nil, false)
+	if _, err := admin.Provision(t.Context(), sls.Spec{Encryption: e}); err != nil {
+		t.Fatal(err)
+	}
+	s.SetCredential(emul.Credential{AccessKeyID: "W", AccessKeySecret: "very-secret", Policies: []emul.Policy{emul.Allow("log:PostLogStoreLogs")}})
+	s.SetCredential(emul.Credential{AccessKeyID: "R", AccessKeySecret: "very-secret", Policies: []emul.Policy{emul.Allow("log:Get*")}})
+	writer, other := reach(t, s, lasting{"W", "very-secret"}, false), reach(t, s, lasting{"R", "very-secret"}, false)
+	if err := writer.TryPut(t.Context()); err != nil {
+		t.Errorf("who may write: got %v", err)
+	}
+	if e := asError(t, other.TryPut(t.Context())); e.Class != sls.Denied || !strings.Contains(e.Message, "log:PostLogStoreLogs") {
+		t.Errorf("who may not: got %v", e)
+	}
+	if err := s.SetKeyState("key-1", emul.Disabled); err != nil {
+		t.Fatal(err)
+	}
+	if e := asError(t, writer.TryPut(t.Context())); e.Class != sls.CMK {
+		t.Errorf("CMK disabled: got %v", e)
+	}
+	if err := s.SetKeyState("key-1", emul.Enabled); err != nil {
+		t.Fatal(err)
+	}
+	s.Inject(emul.Fault{Operation: "PutLogs", Code: "PostBodyInvalid", Count: 1})
+	if e := asError(t, writer.TryPut(t.Context())); e.Class != sls.Content {
+		t.Errorf("refused for its content: got %v", e)
+	}
+	if got, stubs := pull(t, admin, sls.Range{}); len(got)+len(stubs) > 0 {
+		t.Errorf("got %d envelopes and %d stubs", len(got), len(stubs))
+	}
+	var rest bytes.Buffer
+	if err := s.AtRest(&rest, "prod-logs", "audit"); err != nil || rest.Len() > 0 {
+		t.Errorf("got %d bytes at rest, %v", rest.Len(), err)
+	}
+}
