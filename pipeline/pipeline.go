@@ -138,14 +138,14 @@ func New(o Options, sealer Sealer, spool Spool) (*Pipeline, error) {
 	return &Pipeline{o: o, sealer: sealer, spool: spool, zstd: enc, sealed: make(chan entry, 1), spare: make(chan []byte, 2)}, nil
 }
 
-// encoderOptions are zstd's for a level. Its fastest level finds nothing more in
-// a window longer than 512 KiB, which costs memory and cache.
+// encoderOptions are zstd's for a level. Its fastest level finds no more in a
+// window longer than 256 KiB, which costs memory and cache.
 func encoderOptions(level string) ([]zstd.EOption, error) {
 	// The AEAD's tag covers what zstd's checksum would.
 	o := []zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false)}
 	switch level {
 	case "", "fastest":
-		return append(o, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true)), nil
+		return append(o, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true)), nil
 	case "default":
 		return append(o, zstd.WithEncoderLevel(zstd.SpeedDefault)), nil
 	case "better":
