@@ -41,6 +41,7 @@ type Position struct {
 	Lost     Lost   // zero but for a loss
 	Sources  []Source
 	Was      []Source // Sources as of From
+	Trail    Trail    // as the entries told so far, which leave it out; nil: as they did
 	Ends     []Source // of a hole; with PartID: the record is cut there, and goes on
 	Forget   bool     // take the file off the positions
 }
@@ -99,7 +100,8 @@ const (
 	hasLost     = 0x8000   // uvarint ranges ‖ uvarint bytes
 	hasWas      = 0x1_0000 // as Sources; absent: Was = Sources
 	hasEnds     = 0x2_0000
-	hasAll      = 0x3_ffff
+	hasTrail    = 0x4_0000 // uvarint count ‖ per mark, newest first: uvarint distance to the one behind it or Offset, print
+	hasAll      = 0x7_ffff
 )
 
 // Len is the number of files.
@@ -163,7 +165,9 @@ func (ps *Positions) Clone() Positions {
 
 // AppendSnapshot encodes all positions, and losses as their sums, once those are
 // taken over that moved with the entry beside the snapshot. Of these, forgotten
-// ones included, it also says where the advance began; the others' ended before.
+// ones included, it also says where the advance began, and the trail: the others'
+// ended before. With nil it is the state that was read at a start, with all
+// trails: they are of the newest entries.
 func (ps *Positions) AppendSnapshot(dst []byte, moved []Position) []byte {
 	now := make(map[uint64]bool, len(moved))
 	for _, p := range moved {
@@ -176,7 +180,11 @@ func (ps *Positions) AppendSnapshot(dst []byte, moved []Position) []byte {
 		if !now[p.ID] {
 			p.From, p.Was = p.Offset, p.Sources
 		}
-		dst = p.append(dst, p.mask())
+		mask := p.mask()
+		if (now[p.ID] || moved == nil) && len(p.Trail) > 0 {
+			mask |= hasTrail
+		}
+		dst = p.append(dst, mask)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(ps.lost)) {
 		p := Position{Path: reason, Lost: ps.lost[reason], Forget: true}
@@ -221,14 +229,15 @@ func (ps *Positions) put(p Position) {
 	if ps.files == nil {
 		ps.files = make(map[uint64]Position)
 	}
+	old := ps.files[p.ID]
+	p.Trail = walk(&old, &p)
 	if p.Next == 0 {
 		// It may be told past what was made before it was known.
-		p.Next = ps.files[p.ID].Next
+		p.Next = old.Next
 	}
 	if p.Closed == 0 && p.Until == 0 {
 		// What tells how far a file is taken may be older than what told how
 		// much it has.
-		old := ps.files[p.ID]
 		p.Size = max(p.Size, old.Size)
 		if p.Offset == 0 && p.Head.Len < old.Head.Len {
 			p.Head = old.Head
@@ -316,6 +325,15 @@ func (p Position) append(b []byte, mask uint64) []byte {
 	if mask&hasEnds != 0 {
 		b = appendSources(b, p.Ends)
 	}
+	if mask&hasTrail != 0 {
+		b = binary.AppendUvarint(b, uint64(len(p.Trail)))
+		at := p.Offset
+		for _, m := range slices.Backward(p.Trail) {
+			b = binary.AppendUvarint(b, uint64(at-m.At))
+			b = m.Print.append(b)
+			at = m.At
+		}
+	}
 	return b
 }
 
@@ -381,6 +399,9 @@ func (ps *Positions) decode(d *decoder) Position {
 	}
 	if mask&hasEnds != 0 {
 		p.Ends = d.sources()
+	}
+	if mask&hasTrail != 0 {
+		p.Trail = d.trail(p.Offset)
 	}
 	return p
 }
@@ -476,6 +497,26 @@ func (d *decoder) sources() (all []Source) {
 		})
 	}
 	return all
+}
+
+// trail reads the marks of a position at offset at.
+func (d *decoder) trail(at int64) (t Trail) {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.fail("too many marks")
+		return nil
+	}
+	for range n {
+		at -= d.size()
+		m := Mark{at, d.print()}
+		if at < printBytes || m.Print.Len != printBytes {
+			d.fail("mark that is none")
+			return nil
+		}
+		t = append(t, m)
+	}
+	slices.Reverse(t)
+	return t
 }
 
 func (d *decoder) print() (p Print) {

@@ -50,6 +50,59 @@ func TestPositionsRoundTrip(t *testing.T) {
 	}
 }
 
+// A file's markers are its trail: deltas add up to it, and the snapshot beside
+// an entry has it of the files that moved.
+func TestTrail(t *testing.T) {
+	var ours, theirs record.Positions
+	at := func(id uint64, offset int64) record.Position {
+		return record.Position{ID: id, Path: "/a", Offset: offset, Size: offset, Marker: record.Print{Len: 1024, Sum: [16]byte{byte(offset >> 10)}}}
+	}
+	trail := func(ps *record.Positions, id uint64) (all []int64) {
+		p, _ := ps.Get(id)
+		for _, m := range p.Trail {
+			if m.Print != at(id, m.At).Marker {
+				t.Errorf("mark at %d: got %v", m.At, m.Print)
+			}
+			all = append(all, m.At)
+		}
+		return all
+	}
+	var moved []record.Position
+	for n := int64(1); n <= 100; n++ {
+		moved = []record.Position{at(1, n<<20)}
+		if n < 4 {
+			moved = append(moved, at(2, n<<20), at(3, n<<9))
+		}
+		if n == 50 {
+			moved = append(moved, at(4, n<<20), record.Position{ID: 3, Forget: true})
+		}
+		if _, err := theirs.Apply(ours.AppendDelta(nil, moved)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := trail(&ours, 1); len(got) != 12 || got[11] != 99<<20 || got[10] != 98<<20 || got[0] > 50<<20 {
+		t.Errorf("got marks at %d", got)
+	}
+	var rolled, started record.Positions
+	for ps, b := range map[*record.Positions][]byte{&rolled: theirs.AppendSnapshot(nil, moved), &started: theirs.AppendSnapshot(nil, nil)} {
+		if _, err := ps.Apply(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, kept := range map[uint64]bool{1: true, 2: false, 3: false, 4: false} {
+		want := trail(&ours, id)
+		if got := trail(&started, id); !reflect.DeepEqual(got, want) {
+			t.Errorf("%d at a start: got marks at %d, want %d", id, got, want)
+		}
+		if !kept {
+			want = nil
+		}
+		if got := trail(&rolled, id); !reflect.DeepEqual(got, want) {
+			t.Errorf("%d beside an entry: got marks at %d, want %d", id, got, want)
+		}
+	}
+}
+
 func TestForget(t *testing.T) {
 	var ps, other record.Positions
 	other.Apply(ps.AppendDelta(nil, positions()))
@@ -126,6 +179,12 @@ func TestDeltaIsSmall(t *testing.T) {
 func FuzzPositions(f *testing.F) {
 	var ps record.Positions
 	f.Add(ps.AppendDelta(nil, positions()))
+	p := positions()[0]
+	p.Trail = record.Trail{{At: 1024, Print: print(1)}, {At: 2000, Print: print(2)}}
+	p.Offset = 2000
+	var one record.Positions
+	one.Put([]record.Position{p})
+	f.Add(one.AppendSnapshot(nil, nil))
 	f.Add(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}, {ID: 9, Path: "deleted", Lost: record.Lost{Ranges: 1, Bytes: 7}, Forget: true}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ps, again record.Positions

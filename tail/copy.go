@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"sealtail/record"
 )
 
 // suspect marks a new file that agrees with a followed one as far as it goes:
@@ -207,34 +209,20 @@ func (t *Tailer) passed(old, n *file, fd int, st *unix.Stat_t) bool {
 		return false
 	}
 	for _, m := range slices.Backward(old.trail) {
-		if m.at <= st.Size {
+		if m.At <= st.Size {
 			head, ok := t.printAt(fd, printBytes, 0)
-			p, ok2 := t.printAt(fd, printBytes, m.at-printBytes)
-			return ok && ok2 && head == old.pos.Head && p == m.print
+			p, ok2 := t.printAt(fd, printBytes, m.At-printBytes)
+			return ok && ok2 && head == old.pos.Head && p == m.Print
 		}
 	}
 	return false
 }
 
-// leave puts a mark where f is now. The nearer to the position, the denser
-// are those that are kept.
+// leave puts a mark where f is now.
 func (f *file) leave() {
-	const most = 12
-	if f.pos.Marker.Len < printBytes || f.gz != nil {
-		return
+	if f.gz == nil {
+		f.trail = f.trail.Leave(record.Mark{At: f.pos.Offset, Print: f.pos.Marker})
 	}
-	f.trail = append(f.trail, mark{f.pos.Offset, f.pos.Marker})
-	if len(f.trail) <= most {
-		return
-	}
-	drop := 0
-	for i := 1; i < most; i++ {
-		if f.pos.Offset-f.trail[i-1].at < 2*(f.pos.Offset-f.trail[i+1].at) {
-			drop = i
-			break
-		}
-	}
-	f.trail = slices.Delete(f.trail, drop, drop+1)
 }
 
 // claim gives n, not read yet, the position of the content that it is a copy of.

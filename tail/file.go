@@ -23,7 +23,7 @@ type file struct {
 	look  looking
 	copy  copying
 	end   ending
-	trail []mark // of this content, before pos.Marker
+	trail record.Trail // of this content, before pos.Marker
 
 	ahead int    // bytes to read next, by the length of the lines before
 	twin  *file  // next with the same head
@@ -70,12 +70,6 @@ type looking struct {
 	every time.Duration // between looks
 	due   time.Duration // next look, when hot
 	news  time.Duration // when there were the last
-}
-
-// A mark is the fingerprint of what is before an offset, as long as a full one.
-type mark struct {
-	at    int64
-	print record.Print
 }
 
 // A copying says that a file may be the copy of another: it is not read yet.

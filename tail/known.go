@@ -12,7 +12,8 @@ import (
 
 // load takes a position of an earlier run.
 func (t *Tailer) load(p record.Position) {
-	f := &file{pos: p, told: true, fd: -1}
+	f := &file{pos: p, trail: slices.Clone(p.Trail), told: true, fd: -1}
+	f.pos.Trail = nil
 	f.look.size, f.look.sure, f.end.reason = p.Offset, max(p.Size, p.Offset), reasonDeleted
 	t.resize(f, f.look.sure)
 	t.unbind(f)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"sealtail/record"
 )
 
 // Truncated and filled beyond the old offset between two looks.
@@ -161,6 +163,53 @@ func TestH07_CopyTruncate(t *testing.T) {
 			b.want()
 			b.wantLosses()
 		})
+	}
+}
+
+// The agent is killed after it read on behind the copy's end and before it knew
+// the copy: what was committed of the original tells it.
+func TestH07_KilledBeyondTheCopy(t *testing.T) {
+	for _, tt := range []struct {
+		content string
+		read    bool
+	}{
+		{numbered("a", 0, 200), false},
+		{numbered("a", 0, 205), false},                          // ends between two marks
+		{numbered("a", 0, 150) + numbered("b", 150, 205), true}, // another's
+	} {
+		for _, rolled := range []bool{false, true} {
+			b := newBench(t, "*.log*")
+			for n := 0; n < 220; n += 20 {
+				b.write("a.log", numbered("a", n, n+20))
+				b.step(second)
+			}
+			b.want(lines(numbered("a", 0, 220))...)
+			if rolled { // the newest entry begins a segment
+				var ps record.Positions
+				p := b.position("a.log")
+				if _, err := ps.Apply(b.pos.AppendSnapshot(nil, []record.Position{p})); err != nil {
+					t.Fatal(err)
+				}
+				b.pos = ps
+			}
+			b.stop()
+			b.write("a.log.1", tt.content)
+			b.truncate("a.log", 0)
+			b.write("a.log", "fresh\n")
+			want := []string{"fresh"}
+			if tt.read {
+				want = append(want, lines(tt.content)...)
+			}
+			for range 8 {
+				b.step(second)
+			}
+			b.wantSet(want...)
+			b.start()
+			b.step(0)
+			b.step(6 * second)
+			b.want()
+			b.wantLosses()
+		}
 	}
 }
 

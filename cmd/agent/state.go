@@ -266,6 +266,8 @@ func (s *state) after(env []byte, moved []record.Position) *state {
 	n := *s
 	n.positions = s.positions.Clone()
 	n.put(env, moved)
-	n.moved = moved
+	if n.moved = moved; moved == nil {
+		n.moved = []record.Position{}
+	}
 	return &n
 }

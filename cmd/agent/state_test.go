@@ -347,6 +347,51 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// After a kill a file's trail is known, whichever entry was the last, and after
+// one more.
+func TestTrailsOutliveAKill(t *testing.T) {
+	id, sealNext := sealer(t, seal.AES256GCM)
+	dir := filepath.Join(t.TempDir(), "spool")
+	open := func() (*committer, func()) {
+		st := &state{identity: id}
+		sp, err := spool.Open(dir, spool.Options{SegmentBytes: 24 << 10}, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sp.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return &committer{spool: sp, state: st}, func() { sp.Close() }
+	}
+	c, kill := open()
+	rolls, seen := c.spool.Stats().Rolls, 0
+	for n := int64(1); n <= 100; n++ {
+		if err := c.Append(t.Context(), sealNext(make([]byte, 20<<10)), []record.Position{at(1, n<<20, (n+1)<<20)}); err != nil {
+			t.Fatal(err)
+		}
+		rolled := c.spool.Stats().Rolls > rolls
+		if !rolled && n%20 > 0 {
+			continue
+		}
+		if rolled {
+			seen++
+		}
+		want, _ := c.state.positions.Get(1)
+		for range 2 {
+			kill()
+			c, kill = open()
+			if got := c.state.files(); len(got) != 1 || len(got[0].Trail) == 0 || !reflect.DeepEqual(got[0].Trail, want.Trail) {
+				t.Fatalf("after %d entries, the last of which began a segment: %t; got %v, want the trail %v", n, rolled, got, want.Trail)
+			}
+		}
+		rolls = c.spool.Stats().Rolls
+	}
+	kill()
+	if seen < 2 {
+		t.Errorf("%d entries began a segment", seen)
+	}
+}
+
 // The pipeline seals into an envelope's memory again once it is committed.
 func TestStateOutlivesEnvelopes(t *testing.T) {
 	id, sealNext := sealer(t, seal.AES256GCM)
