@@ -249,6 +249,7 @@ func (t *Tailer) inherit(n, old *file) {
 	t.dropHead(n)
 	n.pos, n.told, n.foreign = old.pos, old.told, old.foreign
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
+	old.passOn(n)
 	n.pos.Closed, n.pos.Deleted = 0, n.name.unlinked && n.name.count == 0
 	t.resize(n, 0) // as its own it was not there
 	n.look.size, n.look.sure, n.look.shrunk = old.look.size, old.look.sure, false

@@ -206,4 +206,5 @@ func (t *Tailer) startOver(f *file, reason string) {
 	t.unbind(old)
 	t.hasHead(old)
 	t.want(old)
+	t.emptied(f, old)
 }

@@ -17,7 +17,7 @@ func (t *Tailer) read(f *file) *record.Chunk {
 			t.failedRead(f, err)
 			return nil
 		}
-		if f.undecided() {
+		if f.undecided() || f.prev != nil {
 			return nil
 		}
 		if st.Size < f.pos.Offset && !t.shorter(f, &st) {

@@ -2,6 +2,7 @@ package tail_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -221,6 +222,50 @@ func TestH53_MultilineOpen(t *testing.T) {
 		b.start()
 		b.step(0)
 		b.want("ERROR x\n\tat a\n\tat b\n\tat c")
+	})
+	t.Run("copytruncate", func(t *testing.T) {
+		for _, to := range []string{"a.log.1", "a.1.log", ""} { // the pattern takes the second
+			for _, restart := range []string{"", "before", "after", "found"} {
+				t.Run(to+restart, func(t *testing.T) {
+					b := start(t)
+					if restart == "before" {
+						b.stop()
+					}
+					if to != "" {
+						b.copy("a.log", to)
+					}
+					b.truncate("a.log", 0)
+					if restart == "after" {
+						b.step(second)
+					}
+					b.write("a.log", "\tat c\nINFO 2\n")
+					if restart == "found" {
+						b.tail.Round(second)
+					}
+					if restart != "" {
+						b.start()
+					}
+					for range 20 {
+						b.step(second)
+					}
+					if to == "" {
+						b.wantSet("\tat c", "INFO 2")
+						reason := map[string]string{"": "truncated unread", "before": "rewritten unread"}[restart]
+						b.wantLosses(fmt.Sprintf("a.log 7-%d %s", 7+len(trace), cmp.Or(reason, "deleted unread")))
+					} else {
+						b.wantSet("ERROR x\n\tat a\n\tat b\n\tat c", "INFO 2")
+						b.wantLosses()
+					}
+					b.start()
+					b.write("a.log", "INFO 3\n")
+					b.step(0)
+					for range 10 {
+						b.step(second)
+					}
+					b.want("INFO 3")
+				})
+			}
+		}
 	})
 	t.Run("rotation", func(t *testing.T) {
 		for _, to := range []string{"a.log.1", "a.1.log"} {

@@ -52,6 +52,28 @@ func (t *Tailer) succeed(f *file, path string) {
 	delete(t.vacant, path)
 }
 
+// emptied is called when f began anew and old has its position so far: if its
+// copy is found, what is open there may go on in f.
+func (t *Tailer) emptied(f, old *file) {
+	if t.join == nil || t.o.Once {
+		return
+	}
+	if f.prev != nil {
+		t.unlink(f)
+	}
+	if old.unfinished() {
+		t.link(old, f)
+	}
+}
+
+// passOn has what goes on in old's successor go on in it from n, which has its
+// position now.
+func (old *file) passOn(n *file) {
+	if f := old.next; f != nil && f != n {
+		old.next, n.next, f.prev = nil, f, n
+	}
+}
+
 // resume is called when f has its file: an earlier run may have known what it
 // goes on.
 func (t *Tailer) resume(f *file) {

@@ -116,7 +116,7 @@ type Options struct {
 	// have grown; and when Run ends, all with unread bytes. It is called by the goroutine of Run, also while nobody
 	// takes chunks, and must not block; it may keep the slice. What is told is
 	// to be committed at once. Offset is always 0: of a file that more is
-	// committed of, only path, size, Deleted and Next are news.
+	// committed of, only path, device, inode, size, Deleted and Next are news.
 	Found func([]record.Position)
 
 	// Held are descriptors of deleted files that an earlier Tailer told to Hold;

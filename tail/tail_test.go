@@ -204,6 +204,7 @@ func (b *bench) found(ps []record.Position) {
 			old = p
 		}
 		old.From, old.Path, old.Size, old.Deleted, old.Next = old.Offset, p.Path, max(old.Size, p.Size), p.Deleted, p.Next
+		old.Was, old.Dev, old.Ino = old.Sources, p.Dev, p.Ino
 		b.commit(&record.Chunk{Moved: []record.Position{old}})
 	}
 }

@@ -65,7 +65,8 @@ func (c *committer) found(ctx context.Context) error {
 				known = p
 			}
 			known.From, known.Was = known.Offset, known.Sources
-			known.Path, known.Size, known.Deleted = p.Path, max(known.Size, p.Size), p.Deleted
+			known.Path, known.Dev, known.Ino = p.Path, p.Dev, p.Ino // which its copy has others of
+			known.Size, known.Deleted = max(known.Size, p.Size), p.Deleted
 			known.Next = p.Next
 			if p.Closed == 0 { // it was opened again
 				known.Closed = 0
