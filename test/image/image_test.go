@@ -11,7 +11,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,6 +81,17 @@ func TestRuns(t *testing.T) {
 	}
 	run(t, e.command(nil, "selftest"))
 
+	if log := e.follow(nil); !strings.Contains(log, `"locked": true`) {
+		t.Errorf("the data key was not in locked memory:\n%s", log)
+	}
+}
+
+// follow has the agent seal a file that is there and goes on to grow, stops it,
+// opens what it shipped by this machine's reader, and returns its log. More are
+// podman's arguments, args the program's.
+func (e *engine) follow(more []string, args ...string) string {
+	t := e.t
+	t.Helper()
 	dir := t.TempDir()
 	bin := func(name, pkg string) string {
 		to := filepath.Join(dir, name)
@@ -118,12 +128,12 @@ suite = "sm4-gcm"
 key = "main"
 sink = "archive"
 `)
-	const lines = 10_000
+	const lines, half = 10_000, 5_000 * len("line 000000\n")
 	var text strings.Builder
 	for i := range lines {
 		fmt.Fprintf(&text, "line %06d\n", i)
 	}
-	write("logs/app.log", text.String())
+	write("logs/app.log", text.String()[:half])
 	const user = 65532
 	for _, name := range []string{"etc/keyring.json", "state", "sealed"} {
 		if err := os.Chown(filepath.Join(dir, name), user, user); err != nil {
@@ -133,9 +143,9 @@ sink = "archive"
 	if err := os.Chmod(filepath.Join(dir, "state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	agent := e.command([]string{"--name=agent",
+	agent := e.command(append([]string{"--name=agent",
 		"--volume=" + dir + "/etc:/etc/sealtail:ro", "--volume=" + dir + "/logs:/logs:ro",
-		"--volume=" + dir + "/state:/var/lib/sealtail", "--volume=" + dir + "/sealed:/sealed"})
+		"--volume=" + dir + "/state:/var/lib/sealtail", "--volume=" + dir + "/sealed:/sealed"}, more...), args...)
 	var log bytes.Buffer
 	agent.Stdout, agent.Stderr = &log, &log
 	if err := agent.Start(); err != nil {
@@ -150,47 +160,57 @@ sink = "archive"
 			<-ended
 		}
 	})
-	sealed := func() bool {
-		n := 0
-		filepath.WalkDir(filepath.Join(dir, "sealed"), func(name string, d fs.DirEntry, err error) error {
-			if err == nil && strings.HasSuffix(name, ".se1") {
-				n++
-			}
-			return nil
-		})
-		return n > 0
-	}
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for !sealed() {
-		select {
-		case <-tick.C:
-		case err := <-ended:
-			running = false
-			t.Fatalf("the agent ended: %v\n%s", err, log.String())
-		case <-deadline:
-			t.Fatalf("nothing was sealed\n%s", log.String())
+	deadline := time.After(5 * time.Minute)
+	until := func(opened string) {
+		t.Helper()
+		var errs bytes.Buffer
+		for {
+			// While nothing is sealed the reader finds nothing, and says so.
+			errs.Reset()
+			open := exec.Command(reader, "open", "--dir", filepath.Join(dir, "sealed"), "--keyring", filepath.Join(dir, "offline.json"))
+			open.Stderr = &errs
+			out, _ := open.Output()
+			if string(out) == opened {
+				return
+			}
+			select {
+			case <-tick.C:
+			case err := <-ended:
+				running = false
+				t.Fatalf("the agent ended: %v\n%s", err, log.String())
+			case <-deadline:
+				t.Fatalf("%d bytes were opened, want %d\n%s%s", len(out), len(opened), errs.String(), log.String())
+			}
 		}
 	}
+	until(text.String()[:half])
+	logs, err := os.OpenFile(filepath.Join(dir, "logs/app.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logs.Close()
+	if _, err := logs.WriteString(text.String()[half:]); err != nil {
+		t.Fatal(err)
+	}
+	until(text.String())
 	e.podman("stop", "--time=60", "agent")
-	err := <-ended
+	err = <-ended
 	running = false
 	if err != nil {
 		t.Errorf("the agent ended with %v\n%s", err, log.String())
 	}
 	out := run(t, exec.Command(reader, "open", "--dir", filepath.Join(dir, "sealed"), "--keyring", filepath.Join(dir, "offline.json")))
 	if out != text.String() {
-		t.Errorf("got %d bytes, want the %d that were written", len(out), text.Len())
+		t.Errorf("after the stop: got %d bytes, want the %d that were written", len(out), text.Len())
 	}
-	if !strings.Contains(log.String(), `"locked": true`) {
-		t.Errorf("the data key was not in locked memory:\n%s", log.String())
-	}
+	return log.String()
 }
 
-// TestOtherArchitecture has the arm64 image test its algorithms. Its program
-// is run by an emulator that is given to the container, so the kernel needs to
-// know nothing of arm64.
+// TestOtherArchitecture has the arm64 image test its algorithms and follow a
+// file, which this machine's reader opens. Its program is run by an emulator
+// that is given to the container, so the kernel needs to know nothing of arm64.
 func TestOtherArchitecture(t *testing.T) {
 	qemu, err := exec.LookPath("qemu-aarch64-static")
 	if errors.Is(err, exec.ErrNotFound) || runtime.GOARCH == "arm64" {
@@ -204,4 +224,5 @@ func TestOtherArchitecture(t *testing.T) {
 	if out := run(t, e.command(more, "/usr/bin/sealtail", "selftest")); !strings.Contains(out, "every algorithm") {
 		t.Errorf("self-test: got %q", out)
 	}
+	e.follow(more, "/usr/bin/sealtail", "run", "-c", "/etc/sealtail/sealtail.toml")
 }
