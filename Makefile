@@ -4,6 +4,7 @@ BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$(VERSI
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 20000x
 MODELS ?= 3
+export MAINTAINER
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
 .PHONY: chart manifests test-k8s test-power
@@ -61,15 +62,15 @@ manifests: ## packaging/kubernetes/sealtail.yaml from the chart
 
 packages: ## deb and rpm of agent and reader for amd64 and arm64, in dist/
 	rm -f dist/*.deb dist/*.rpm
-	go -C tools run ./release packages
+	go -C tools run ./release -maintainer "$$MAINTAINER" packages
 
 image: ## the agent's container image for amd64 and arm64, in dist/
 	rm -f dist/*-image.tar
 	go -C tools run ./release image
 
-release: ## all that is released, in dist/; SIGN=KEY signs the check sums with a private key of SSH
+release: ## all that is released, in dist/, for MAINTAINER='NAME <ADDRESS>'; SIGN=KEY signs the check sums with a private key of SSH
 	rm -rf dist
-	go -C tools run ./release $(if $(SIGN),-sign $(abspath $(SIGN)))
+	go -C tools run ./release -maintainer "$$MAINTAINER" $(if $(SIGN),-sign $(abspath $(SIGN)))
 
 lint-packages: packages ## lintian and rpmlint over them
 	lintian --fail-on error,warning dist/*.deb

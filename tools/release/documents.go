@@ -44,8 +44,8 @@ func (r *release) documents() error {
 		"copyright": copyright,
 	}
 	for _, p := range []manual.Program{agent, reader} {
-		files[p.Name+".changelog"] = fmt.Sprintf("%s (%s) stable; urgency=medium\n\n  * CHANGELOG.md of the source tells what is new.\n\n -- The sealtail authors <sealtail@localhost>  %s\n",
-			p.Name, r.version, r.date.Format(time.RFC1123Z))
+		files[p.Name+".changelog"] = fmt.Sprintf("%s (%s) stable; urgency=medium\n\n  * CHANGELOG.md of the source tells what is new.\n\n -- %s  %s\n",
+			p.Name, r.version, r.maintainer, r.date.Format(time.RFC1123Z))
 		files[p.Name+".bash"], files[p.Name+".zsh"], files[p.Name+".fish"] = p.Bash(), p.Zsh(), p.Fish()
 	}
 	config, err := os.ReadFile(filepath.Join(r.root, "docs/CONFIG.md"))

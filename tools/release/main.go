@@ -2,11 +2,12 @@
 // same commit, wherever it is built: the programs, packages, a container
 // image, bills of materials, and the check sums of all that.
 //
-//	release [-out DIR] [-version V] [-arch ARCH] [-sign KEY] [packages] [image]
+//	release [-out DIR] [-version V] [-arch ARCH] [-sign KEY] [-maintainer "NAME <ADDRESS>"] [packages] [image]
 //
 // With words after the flags it builds that alone, and no check sums; with
 // -arch for that architecture alone, which has to be this machine's for
-// packages.
+// packages. All of a release is made only for a maintainer who can be reached:
+// packages name who it is.
 //
 // The version is that of the tag of the commit, v1.2.3; without one it is told
 // from the commit. Times are those of the commit, or SOURCE_DATE_EPOCH. KEY is
@@ -21,6 +22,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/mail"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +40,7 @@ func main() {
 		r.arches = []string{arch}
 		return nil
 	})
+	flag.StringVar(&r.maintainer, "maintainer", "", "who answers for the packages, as NAME <ADDRESS>")
 	key := flag.String("sign", "", "private key of SSH to sign the check sums with")
 	flag.Parse()
 	for _, word := range flag.Args() {
@@ -61,9 +64,36 @@ type release struct {
 	date    time.Time
 	stage   string   // directory of what goes into packages and image
 	made    []string // names in out
+
+	maintainer string // NAME <ADDRESS>
+}
+
+// nobody is the maintainer of packages that are not released.
+const nobody = "The sealtail authors <sealtail@localhost>"
+
+// reachable returns an error unless a maintainer has a name and an address that
+// means the same everywhere.
+func reachable(maintainer string) error {
+	a, err := mail.ParseAddress(maintainer)
+	if err != nil {
+		return fmt.Errorf("maintainer %q: %w: a release needs one, make release MAINTAINER='NAME <ADDRESS>'", maintainer, err)
+	}
+	_, host, _ := strings.Cut(a.Address, "@")
+	if a.Name == "" || !strings.Contains(host, ".") || strings.ContainsAny(maintainer, "\r\n") {
+		return fmt.Errorf("maintainer %q: want NAME <ADDRESS>, with an address outside of this host", maintainer)
+	}
+	return nil
 }
 
 func (r *release) run(only []string, key string) (err error) {
+	switch {
+	case len(only) == 0 || r.maintainer != "":
+		if err := reachable(r.maintainer); err != nil {
+			return err
+		}
+	default:
+		r.maintainer = nobody
+	}
 	if err := r.resolve(); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (r *release) pack(config, arch, format string) error {
 	if err != nil {
 		return err
 	}
-	info.MTime = r.date
+	info.MTime, info.Maintainer = r.date, r.maintainer
 	for _, content := range info.Contents {
 		content.FileInfo.MTime = r.date
 		if format == "rpm" && isDocument(content.Destination) {

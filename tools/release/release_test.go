@@ -82,7 +82,8 @@ func TestRelease(t *testing.T) {
 	var out string
 	for i := range sums {
 		out = t.TempDir()
-		r := release{arches: []string{"amd64", "arm64"}, root: root, out: out, version: "1.2.3~rc.1", date: time.Unix(1_700_000_000, 0).UTC()}
+		r := release{arches: []string{"amd64", "arm64"}, root: root, out: out, version: "1.2.3~rc.1", date: time.Unix(1_700_000_000, 0).UTC(),
+			maintainer: "A. Maintainer <packages@example.org>"}
 		if err := r.run(nil, key); err != nil {
 			t.Fatal(err)
 		}
@@ -115,5 +116,30 @@ func TestRelease(t *testing.T) {
 	verify.Stdin = strings.NewReader(sums[0])
 	if out, err := verify.CombinedOutput(); err != nil {
 		t.Errorf("ssh-keygen -Y verify: %v\n%s", err, out)
+	}
+}
+
+// TestReachable refuses to release what nobody answers for.
+func TestReachable(t *testing.T) {
+	for _, tt := range []struct {
+		maintainer string
+		ok         bool
+	}{
+		{"A. Maintainer <packages@example.org>", true},
+		{"Packagers <packages@example.org>", true},
+		{"", false},
+		{"packages@example.org", false},
+		{"Packagers <packages@localhost>", false},
+		{nobody, false},
+		{"Packagers", false},
+		{"Packagers <packages@example.org>\nDepends: x", false},
+	} {
+		if err := reachable(tt.maintainer); (err == nil) != tt.ok {
+			t.Errorf("%q: %v, want accepted: %t", tt.maintainer, err, tt.ok)
+		}
+	}
+	r := release{arches: []string{"amd64"}, out: t.TempDir(), version: "1.2.3"}
+	if err := r.run(nil, ""); err == nil || !strings.Contains(err.Error(), "MAINTAINER") {
+		t.Errorf("without a maintainer: %v", err)
 	}
 }
