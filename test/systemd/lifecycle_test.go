@@ -74,8 +74,8 @@ func TestLifecycle(t *testing.T) {
 	m.rotate()
 	m.run("dpkg", "-i", "--force-confold", deb("sealtail", newer))
 	m.until("the newer version", func() bool { return m.logged(newer) > 1 })
-	if got := m.sh("head -1 /etc/sealtail/sealtail.toml"); !strings.Contains(got, "Changed by the administrator") {
-		t.Errorf("an upgrade replaced the configuration: %s", got)
+	if got := m.sh("head -n 1 /etc/sealtail/sealtail.toml; tail -n 1 /etc/sealtail/sealtail.toml.dpkg-dist"); !strings.Contains(got, "Changed by the administrator") || !strings.HasSuffix(got, newDefault+"\n") {
+		t.Errorf("an upgrade replaced the configuration, or kept its own to itself: %s", got)
 	}
 
 	t.Log("watchdog")
@@ -188,19 +188,29 @@ func TestKillInPause(t *testing.T) {
 	}
 }
 
-// TestRPM installs, upgrades and erases the other kind of package.
+// TestRPM installs, upgrades and erases the other kind of package. The newer
+// one has another configuration.
 func TestRPM(t *testing.T) {
 	m := boot(t)
-	rpm := func(name, version string) string { return "/debs/" + name + "-" + version + "-1.x86_64.rpm" }
-	m.run("rpm", "-i", "--nodeps", "--force-debian", rpm("sealtail", older), rpm("sealtail-reader", older))
+	rpm := func(how, name, version string) {
+		t.Helper()
+		m.run("rpm", how, "--oldpackage", "--nodeps", "--force-debian", "/debs/"+name+"-"+version+"-1.x86_64.rpm")
+	}
+	rpm("-i", "sealtail", older)
+	rpm("-i", "sealtail-reader", older)
+	rpm("-U", "sealtail", newer)
+	if got := m.sh("tail -n 1 /etc/sealtail/sealtail.toml; ls /etc/sealtail"); got != newDefault+"\nsealtail.toml\n" {
+		t.Errorf("an upgrade of an untouched configuration: got %q", got)
+	}
+	rpm("-U", "sealtail", older)
 	m.configure("", times)
 	m.run("systemctl", "start", "sealtail")
 	l := m.begin()
 	m.until("lines", func() bool { return m.count() > 0 })
-	m.run("rpm", "-U", "--nodeps", "--force-debian", rpm("sealtail", newer))
+	rpm("-U", "sealtail", newer)
 	m.until("the newer version", func() bool { return m.logged(newer) > 0 })
-	if got := m.sh("head -1 /etc/sealtail/sealtail.toml"); !strings.Contains(got, "Changed by the administrator") {
-		t.Errorf("an upgrade replaced the configuration: %s", got)
+	if got := m.sh("head -n 1 /etc/sealtail/sealtail.toml; tail -n 1 /etc/sealtail/sealtail.toml.rpmnew"); !strings.Contains(got, "Changed by the administrator") || !strings.HasSuffix(got, newDefault+"\n") {
+		t.Errorf("an upgrade replaced the configuration, or kept its own to itself: %s", got)
 	}
 	m.everyLineOnce(l.end())
 	m.run("systemctl", "start", "sealtail")

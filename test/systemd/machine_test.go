@@ -45,10 +45,9 @@ func TestMain(m *testing.M) {
 		}
 		if err == nil {
 			defer os.RemoveAll(debs)
-			for _, version := range []string{older, newer} {
-				if err == nil {
-					err = command("go", "-C", "../../tools", "run", "./release", "-out", debs, "-version", version, "-arch", "amd64", "packages")
-				}
+			err = makePackages("../..", older)
+			if err == nil {
+				err = makeNewer()
 			}
 		}
 		if err != nil {
@@ -57,6 +56,41 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+func makePackages(source, version string) error {
+	return command("go", "-C", source+"/tools", "run", "./release", "-out", debs, "-version", version, "-arch", "amd64", "packages")
+}
+
+// newDefault is a line of the configuration that the newer packages have.
+const newDefault = "# The newer version's default."
+
+// makeNewer makes packages of a copy of the source whose configuration has
+// changed: only then an upgrade has to choose.
+func makeNewer() error {
+	dir, err := os.MkdirTemp("", "sealtail-newer")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	// What is not committed is copied, too; the date is the last commit's.
+	if err := command("sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C "$1"`, "sh", dir); err != nil {
+		return err
+	}
+	config, err := os.OpenFile(filepath.Join(dir, "packaging/sealtail.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer config.Close()
+	if _, err := fmt.Fprintln(config, newDefault); err != nil {
+		return err
+	}
+	date, err := exec.Command("git", "log", "-1", "--format=%ct").Output()
+	if err != nil {
+		return err
+	}
+	os.Setenv("SOURCE_DATE_EPOCH", strings.TrimSpace(string(date)))
+	return makePackages(dir, newer)
 }
 
 func command(name string, args ...string) error {
