@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -84,11 +83,19 @@ func (n *node) agent(t *testing.T) string {
 // install makes images and secret and installs the chart.
 func (n *node) install(t *testing.T) {
 	t.Helper()
-	image(t, n.path("pause.tar"), "localhost/pause:1", n.bin+"/writer", "pause")
-	image(t, n.path("writer.tar"), "localhost/writer:1", n.bin+"/writer", "writer", "bin/chown")
-	image(t, n.path("agent.tar"), "localhost/sealtail:1", n.bin+"/sealtail", "usr/bin/sealtail")
-	for _, name := range []string{"pause", "writer", "agent"} {
-		n.do(t, "ctr", "images", "import", n.path(name+".tar"))
+	for _, i := range []struct {
+		tag, program string
+		names        []string
+	}{
+		{"pause", "writer", []string{"pause"}},
+		{"writer", "writer", []string{"writer", "bin/chown"}},
+		{"sealtail", "sealtail", []string{"usr/bin/sealtail"}},
+		{"emulator", "sealtail-emulator", []string{"emulator"}},
+		{"peer", "peer", []string{"peer"}},
+	} {
+		archive := n.path(i.tag + ".tar")
+		image(t, archive, "localhost/"+i.tag+":1", n.bin+"/"+i.program, i.names...)
+		n.do(t, "ctr", "images", "import", archive)
 	}
 	n.do(t, "ctr", "images", "tag", "localhost/sealtail:1", "localhost/sealtail:2")
 
@@ -98,6 +105,7 @@ func (n *node) install(t *testing.T) {
 	n.do(t, "kubectl", "-n", "sealtail", "create", "secret", "generic", "sealtail-credentials", "--from-file="+n.path("keyring.json"))
 	// What users apply without Helm is taken by the API server as it is.
 	n.do(t, "kubectl", "apply", "--dry-run=server", "--validate=strict", "-k", product+"/packaging/kubernetes")
+	n.shipped = []string{"--keyring", n.path("offline.json"), "--dir", n.path("state", "sealed")}
 	n.write(t, n.path("values.yaml"), fmt.Sprintf(values, n.path("state")))
 	n.upgrade(t)
 }
@@ -124,21 +132,12 @@ func (n *node) rolledOut(t *testing.T) {
 // rights holds the running agent to what the chart says of it.
 func (n *node) rights(t *testing.T, uid int, caps uint64) {
 	t.Helper()
-	dirs, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
+	pids := processes(t, "/usr/bin/sealtail\x00run")
+	if len(pids) == 0 {
+		t.Error("no agent runs")
 	}
-	found := false
-	for _, d := range dirs {
-		if _, err := strconv.Atoi(d.Name()); err != nil {
-			continue
-		}
-		cmd, _ := os.ReadFile("/proc/" + d.Name() + "/cmdline")
-		if !strings.HasPrefix(string(cmd), "/usr/bin/sealtail\x00run") {
-			continue
-		}
-		found = true
-		status, err := os.ReadFile("/proc/" + d.Name() + "/status")
+	for _, pid := range pids {
+		status, err := os.ReadFile("/proc/" + pid + "/status")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,9 +150,21 @@ func (n *node) rights(t *testing.T, uid int, caps uint64) {
 			}
 		}
 	}
-	if !found {
-		t.Error("no agent runs")
+}
+
+// processes returns the ids of those whose command line begins so.
+func processes(t *testing.T, command string) (pids []string) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, dir := range dirs {
+		if b, _ := os.ReadFile(dir + "/cmdline"); strings.HasPrefix(string(b), command) {
+			pids = append(pids, filepath.Base(dir))
+		}
+	}
+	return pids
 }
 
 // TestNode is what happens to one node, one story after the other.
@@ -168,6 +179,7 @@ func TestNode(t *testing.T) {
 		{"every line", everyLine},
 		{"agent away", agentAway},
 		{"host logs and non-root", hostLogs},
+		{"network policy", networkPolicy},
 	} {
 		if !t.Run(story.name, func(t *testing.T) { story.run(t, n) }) {
 			t.Log(n.do(t, "kubectl", "-n", "sealtail", "logs", "daemonset/sealtail", "--tail=30"))
@@ -337,7 +349,8 @@ func hostLogs(t *testing.T, n *node) {
 	}
 }
 
-// onDisk returns the lines of pods that lie in files of the kubelet, by run.
+// onDisk returns the whole lines of pods that lie in files of the kubelet, by
+// run.
 func (n *node) onDisk(t *testing.T, pods ...string) map[string]map[int]bool {
 	t.Helper()
 	there := make(map[string]map[int]bool)
@@ -359,10 +372,13 @@ func (n *node) onDisk(t *testing.T, pods ...string) map[string]map[int]bool {
 				}
 			}
 			for lines := bufio.NewScanner(r); lines.Scan(); {
-				var at, source, tag, run string
-				var seq int
-				if _, err := fmt.Sscan(lines.Text(), &at, &source, &tag, &run, &seq); err != nil {
-					t.Fatal(err)
+				wrapped := strings.SplitN(lines.Text(), " ", 4) // time, source, tag, text
+				if len(wrapped) < 4 {
+					t.Fatalf("%s: %q", name, lines.Text())
+				}
+				run, seq, whole := line(wrapped[3])
+				if !whole { // torn at a rotation
+					continue
 				}
 				if there[run] == nil {
 					there[run] = make(map[int]bool)

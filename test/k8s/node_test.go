@@ -31,6 +31,7 @@ type node struct {
 	dir, bin string
 	plane    []*exec.Cmd // survives a reboot
 	machine  []*exec.Cmd // does not
+	shipped  []string    // where the reader finds what was
 }
 
 // newNode brings the cluster up; boot does the rest.
@@ -45,8 +46,11 @@ func newNode(t *testing.T) *node {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"} {
-		if err := os.Symlink(n.bin+"/node", n.path("bin", name)); err != nil {
+	for name, program := range map[string]string{
+		"kube-apiserver": "node", "kube-controller-manager": "node", "kube-scheduler": "node", "kubelet": "node", "kubectl": "node",
+		"kube-router": "kube-router",
+	} {
+		if err := os.Symlink(filepath.Join(n.bin, program), n.path("bin", name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -23,6 +23,34 @@ type life struct {
 	opened      map[int]int // how often each line was opened
 }
 
+// opened is what there was beside whole records of lines.
+type opened struct {
+	own, foreign []string // records of the agent's own pods, and of nobody
+	torn         []string // lines that came in two records
+}
+
+// A shipped is one record as the reader prints it.
+type shipped struct {
+	Path, Content, Source, Incomplete string
+	Offset                            int64
+	Tags                              map[string]string
+}
+
+func (r *shipped) String() string {
+	return fmt.Sprintf("%s at %d: %.60q, %d bytes %s", r.Path, r.Offset, r.Content, len(r.Content), r.Incomplete)
+}
+
+// line returns what line of what run a text is, if it is all of one.
+func line(text string) (run string, seq int, ok bool) {
+	f := strings.SplitN(text, " ", 4)
+	if len(f) < 4 {
+		return "", 0, false
+	}
+	seq, err := strconv.Atoi(f[1])
+	size, err2 := strconv.Atoi(f[2])
+	return f[0], seq, err == nil && err2 == nil && size == len(text) && strings.Trim(f[3], "x") == ""
+}
+
 // podOf returns the pod of a run, POD-TIME, or the name of a file of the host.
 func podOf(run string) string {
 	pod, _, _ := strings.Cut(run, "-")
@@ -61,11 +89,10 @@ func (n *node) runs(t *testing.T) map[string]*life {
 	return runs
 }
 
-// open reads what was shipped into runs, and returns how many records were of
-// the agent's own pods, or of nobody.
-func (n *node) open(t *testing.T, runs map[string]*life) (own, foreign int) {
+// open reads what was shipped into runs.
+func (n *node) open(t *testing.T, runs map[string]*life) (o opened) {
 	t.Helper()
-	c := exec.Command(n.bin+"/sealtail-reader", "open", "--format", "json", "--keyring", n.path("offline.json"), "--dir", n.path("state", "sealed"))
+	c := exec.Command(n.bin+"/sealtail-reader", append([]string{"open", "--format", "json"}, n.shipped...)...)
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.StdoutPipe()
@@ -75,42 +102,34 @@ func (n *node) open(t *testing.T, runs map[string]*life) (own, foreign int) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	heads, tails := make(map[string][]shipped), make(map[string][]shipped) // by directory
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var r struct {
-			Path, Content, Source string
-			Tags                  map[string]string
-		}
+		var r shipped
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(r.Path, "/sealtail_") {
-			own++
-		}
-		name, rest, _ := strings.Cut(r.Content, " ")
-		seq, _, _ := strings.Cut(rest, " ")
-		i, err := strconv.Atoi(seq)
+		dir, file := filepath.Split(r.Path)
 		if strings.HasPrefix(r.Path, "/var/log/host") {
-			name = filepath.Base(r.Path)
-		}
-		life := runs[name]
-		if life == nil || err != nil {
-			foreign++
+			if seq, err := strconv.Atoi(strings.TrimPrefix(r.Content, file+" ")); err == nil && runs[file] != nil {
+				runs[file].opened[seq]++
+			} else {
+				o.foreign = append(o.foreign, r.String())
+			}
 			continue
 		}
-		life.opened[i]++
-		// The writer both has its odd lines on stderr.
-		source := "stdout"
-		if strings.HasPrefix(name, "both-") && i%2 == 1 {
-			source = "stderr"
-		}
-		pod := podOf(name)
-		if life.host {
-			continue
-		}
-		if r.Source != source || r.Tags["__namespace__"] != "default" || r.Tags["__pod_name__"] != pod || r.Tags["__container_name__"] != "writer" {
-			t.Errorf("line %d of %s: source %q, tags %q", i, name, r.Source, r.Tags)
+		name, seq, ok := line(r.Content)
+		switch {
+		case strings.Contains(r.Path, "/sealtail_"):
+			o.own = append(o.own, r.String())
+		case ok && runs[name] != nil:
+			runs[name].opened[seq]++
+			r.check(t, name, seq)
+		case r.Offset == 0:
+			tails[dir] = append(tails[dir], r)
+		default:
+			heads[dir] = append(heads[dir], r)
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -119,7 +138,46 @@ func (n *node) open(t *testing.T, runs map[string]*life) (own, foreign int) {
 	if err := c.Wait(); err != nil {
 		t.Fatalf("open: %v\n%s", err, &stderr)
 	}
-	return own, foreign
+	// containerd tears a line at a rotation. An agent that did not see the
+	// rotation ships its halves as they are: the end of one file and the
+	// beginning of another.
+	for dir, hs := range heads {
+		for _, h := range hs {
+			i := slices.IndexFunc(tails[dir], func(r shipped) bool {
+				name, _, ok := line(h.Content + r.Content)
+				return ok && runs[name] != nil
+			})
+			if i < 0 {
+				o.foreign = append(o.foreign, h.String())
+				continue
+			}
+			name, seq, _ := line(h.Content + tails[dir][i].Content)
+			o.torn = append(o.torn, fmt.Sprintf("line %d: %d bytes at %d of %s, %d at the beginning of %s", seq,
+				len(h.Content), h.Offset, h.Path, len(tails[dir][i].Content), tails[dir][i].Path))
+			tails[dir] = slices.Delete(tails[dir], i, i+1)
+			runs[name].opened[seq]++
+			h.check(t, name, seq)
+		}
+	}
+	for _, rs := range tails {
+		for _, r := range rs {
+			o.foreign = append(o.foreign, r.String())
+		}
+	}
+	return o
+}
+
+// check holds what comes along with a line against its run.
+func (r *shipped) check(t *testing.T, run string, seq int) {
+	t.Helper()
+	// The writer both has its odd lines on stderr.
+	source := "stdout"
+	if strings.HasPrefix(run, "both-") && seq%2 == 1 {
+		source = "stderr"
+	}
+	if r.Source != source || r.Tags["__namespace__"] != "default" || r.Tags["__pod_name__"] != podOf(run) || r.Tags["__container_name__"] != "writer" {
+		t.Errorf("line %d of %s: source %q, tags %q", seq, run, r.Source, r.Tags)
+	}
 }
 
 // A sum is what became of the lines of a pod.
@@ -163,19 +221,21 @@ func sums(runs map[string]*life) map[string]*sum {
 func (n *node) complete(t *testing.T, limit time.Duration) {
 	t.Helper()
 	var all map[string]*sum
-	var own, foreign int
+	var o opened
 	complete := false
 	for end := time.Now().Add(limit); !complete && time.Now().Before(end); time.Sleep(time.Second) {
 		runs := n.runs(t)
-		own, foreign = n.open(t, runs)
+		o = n.open(t, runs)
 		all = sums(runs)
 		complete = true
 		for _, s := range all {
 			complete = complete && s.missing == 0
 		}
 	}
+	lives, written := 0, 0
 	for _, pod := range slices.Sorted(maps.Keys(all)) {
 		s := all[pod]
+		lives, written = lives+s.runs, written+s.lines
 		line := fmt.Sprintf("%-10s %3d runs (%d killed), %7d lines: %d missing, %d repeated", pod, s.runs, s.killed, s.lines, s.missing, s.repeated)
 		if s.missing+s.repeated > 0 {
 			t.Error(line)
@@ -183,7 +243,8 @@ func (n *node) complete(t *testing.T, limit time.Duration) {
 			t.Log(line)
 		}
 	}
-	if own+foreign > 0 {
-		t.Errorf("%d records of the agent's own, %d of nobody", own, foreign)
+	t.Logf("%d lines of %d containers, %d in two records: %q", written, lives, len(o.torn), o.torn)
+	if len(o.own)+len(o.foreign) > 0 {
+		t.Errorf("records of the agent's own: %q, of nobody: %q", o.own, o.foreign)
 	}
 }

@@ -99,6 +99,15 @@ func TestRelease(t *testing.T) {
 	if got, want := strings.Count(sums[0], "\n"), 2*4+1+2+3; got != want {
 		t.Errorf("got %d files, want %d:\n%s", got, want, sums[0])
 	}
+	for _, name := range []string{"sealtail", "sealtail-reader"} {
+		deb, err := filepath.Glob(filepath.Join(out, name+"_*_amd64.deb"))
+		if err != nil || len(deb) != 1 {
+			t.Fatalf("debs of %s: %q, %v", name, deb, err)
+		}
+		if got, err := exec.Command("dpkg-deb", "-f", deb[0], "Maintainer").Output(); err != nil || string(got) != "A. Maintainer <packages@example.org>\n" {
+			t.Errorf("maintainer of %s: %q, %v", name, got, err)
+		}
+	}
 	check := exec.Command("sha256sum", "--check", "--strict", "SHA256SUMS")
 	check.Dir = out
 	if out, err := check.CombinedOutput(); err != nil {

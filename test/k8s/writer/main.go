@@ -2,9 +2,9 @@
 // numbered lines and keeps a record of them where no log goes. Called as
 // "pause" it holds a pod's namespaces, as "chown" it is what its name says.
 //
-//	RUN SEQ padding
+//	RUN SEQ LENGTH padding
 //
-// A run is one life of the container. In DIR the file of the run has two
+// A run is one life of the container, LENGTH that of the line. In DIR the file of the run has two
 // numbers: lines begun, and lines written when the run ended by itself or by
 // SIGTERM, -1 before.
 package main
@@ -114,7 +114,9 @@ func write() error {
 		}
 		n++
 		head := run + " " + strconv.Itoa(n) + " "
-		pad := max(lengths[n%len(lengths)]-len(head), 0)
+		size := max(lengths[n%len(lengths)], len(head)+7)
+		head += strconv.Itoa(size) + " "
+		pad := size - len(head)
 		w := out[0]
 		if *both {
 			w = out[n%2]
