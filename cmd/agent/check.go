@@ -115,7 +115,7 @@ func (c *checking) key(ctx context.Context, name string) {
 	c.keys[name] = fmt.Sprintf("CMK %s at %s", k.KeyID, k.Endpoint)
 	c.access(ctx, "key."+name+".credentials", k.Credentials)
 	if _, err := cloud.KMS(k); err != nil && !isCredentials(err) {
-		c.fault("key."+name, err.Error(), "")
+		c.faults = append(c.faults, kmsFault(c.cfg, name, err))
 	}
 }
 
@@ -190,7 +190,7 @@ func (c *checking) sink(ctx context.Context, name string) {
 	if client, err := openSLS(s); err == nil {
 		client.Close()
 	} else if !isCredentials(err) {
-		c.fault(at, err.Error(), "")
+		c.faults = append(c.faults, logstoreFault(c.cfg, name, s, err))
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.cfg.Keys)) {
 		if c.uses(name, key) {

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"sealtail/conf"
-	"sealtail/internal/command"
 	"sealtail/internal/loop"
 	"sealtail/pipeline"
 	"sealtail/record"
@@ -79,7 +78,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 	log = log.With(zap.String("stream", s.Name))
 	end, err := openStore(cfg, s, log)
 	if err != nil {
-		return nil, command.Fail(command.ExitConfig, fmt.Errorf("sink %s: %w", s.Sink, err), "mend [sink."+s.Sink+"] and try it with sealtail check --online")
+		return nil, startFault(cfg, "sink."+s.Sink, cfg.Sinks[s.Sink].Credentials, err)
 	}
 
 	st := &state{identity: id.signing}
@@ -105,7 +104,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 			committed: func(moved []record.Position) { held.committed(s.Name, moved) }},
 		lost: st.positions.Lost(), fromEnd: s.StartAt == "end" && !st.begun}
 	l.sink = sink.New(sink.Options{
-		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log,
+		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log.With(zap.String("sink", s.Sink)),
 	}, sp, end)
 
 	head := st.Head()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"sealtail/conf"
-	"sealtail/cred"
 	"sealtail/internal/cloud"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
@@ -47,7 +46,7 @@ func (c *checking) cmk(ctx context.Context, name string) string {
 	}
 	dek, err := client.Generate(ctx, header)
 	if err != nil {
-		c.fault(at, err.Error(), kmsFix(err))
+		c.faults = append(c.faults, kmsFault(c.cfg, name, err))
 		return ""
 	}
 	dek.Plain.Wipe()
@@ -164,35 +163,6 @@ func (c *checking) protected(at string, key alikms.Key) {
 	}
 }
 
-// kmsFix says what to do about a refusal of the KMS.
-func kmsFix(err error) string {
-	if _, ok := errors.AsType[*cred.Error](err); ok {
-		return ""
-	}
-	e, ok := errors.AsType[*seal.KMSError](err)
-	switch {
-	case !ok:
-		return ""
-	case isCertificate(err):
-		return hintCertificate
-	case strings.HasPrefix(e.Code, "InvalidTimeStamp") || e.Code == "IllegalTimestamp":
-		return "set this host's clock"
-	case e.Code == "Forbidden.NoPermission":
-		return "allow kms:GenerateDataKey to the access key: sealtail provision --print-policies prints the policy"
-	case e.Code == "Rejected.Disabled":
-		return "enable the CMK"
-	case e.Code == "Rejected.PendingDeletion":
-		return "cancel the deletion of the CMK"
-	case e.Code == "Forbidden.KeyNotFound" || e.Code == "Forbidden.AliasNotFound":
-		return "mend key_id: a CMK is known in its own region only"
-	case e.Class == seal.Credentials:
-		return "replace the access key"
-	case e.Class == seal.Outage:
-		return "see whether endpoint and route are right, and the service answers"
-	}
-	return "mend key_id and endpoint"
-}
-
 // logstore wants one that is there and encrypted as configured.
 func (c *checking) logstore(ctx context.Context, name string) string {
 	at, s := "sink."+name, c.cfg.Sinks[name]
@@ -204,7 +174,7 @@ func (c *checking) logstore(ctx context.Context, name string) string {
 	defer client.Close()
 	l, err := client.Logstore(ctx)
 	if err != nil {
-		c.faults = append(c.faults, logstoreFault(c.cfg, name, err))
+		c.faults = append(c.faults, logstoreFault(c.cfg, name, c.cfg.Sinks[name], err))
 		return ""
 	}
 	v := encryptionOf(s).Compare(l)
@@ -233,10 +203,10 @@ func (c *checking) writes(ctx context.Context, name string, client *sls.Client) 
 	case ok && e.Class == sls.Content:
 		return "a put of no logs was refused for holding none (" + e.Code + "), not for want of a right"
 	case ok && slices.Contains([]sls.Class{sls.Denied, sls.Refused, sls.Absent, sls.Clock, sls.CMK}, e.Class):
-		c.faults = append(c.faults, logstoreFault(c.cfg, name, err))
+		c.faults = append(c.faults, logstoreFault(c.cfg, name, c.cfg.Sinks[name], err))
 	default:
-		f := logstoreFault(c.cfg, name, err)
-		c.warn("sink."+name, unknown+": "+f.Problem, f.Fix)
+		f := logstoreFault(c.cfg, name, c.cfg.Sinks[name], err)
+		c.warn(f.Key, unknown+": "+f.Problem, f.Fix)
 	}
 	return unknown
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"syscall"
 
 	"sealtail/conf"
-	"sealtail/cred"
 	"sealtail/internal/command"
 	"sealtail/sink/sls"
 )
@@ -81,7 +79,7 @@ func provision(ctx context.Context, cfg *conf.Config, name string, env bool) (st
 	}
 	client, err := openSLS(s)
 	if err != nil {
-		f := cfg.Fault("sink."+name, err.Error(), "")
+		f := logstoreFault(cfg, name, s, err)
 		return "", &f
 	}
 	defer client.Close()
@@ -90,7 +88,10 @@ func provision(ctx context.Context, cfg *conf.Config, name string, env bool) (st
 		AutoSplit: s.Create.AutoSplit, MaxShards: int(s.Create.MaxShards),
 	})
 	if err != nil {
-		f := logstoreFault(cfg, name, err)
+		f := logstoreFault(cfg, name, s, err)
+		if e, ok := errors.AsType[*sls.Error](err); ok && e.Class == sls.Denied && !env {
+			f.Fix += "; or have --env take one in the environment that may"
+		}
 		return "", &f
 	}
 	did := "was there, and is encrypted as configured"
@@ -117,40 +118,3 @@ func encryptionText(e conf.Encryption) string {
 type outside struct{ conf.Faults }
 
 const hintMismatch = "the service never changes a Logstore's encryption: mend the config, or name a Logstore that is not there yet"
-
-// isCertificate reports whether a server's certificate is not trusted.
-func isCertificate(err error) bool {
-	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
-	return ok
-}
-
-const hintCertificate = "name in route.ca_file the authority that signed the server's certificate, if it is your own"
-
-// logstoreFault says what is wrong with a sink's Logstore, and what to do.
-func logstoreFault(cfg *conf.Config, name string, err error) conf.Fault {
-	at := "sink." + name
-	if mismatch, ok := errors.AsType[*sls.MismatchError](err); ok {
-		return cfg.Fault(at+".encryption", mismatch.Error(), hintMismatch)
-	}
-	if e, ok := errors.AsType[*cred.Error](err); ok {
-		return cfg.Fault(at+".credentials", e.Error(), "")
-	}
-	e, ok := errors.AsType[*sls.Error](err)
-	if !ok {
-		return cfg.Fault(at, err.Error(), "")
-	}
-	said, fix := *e, e.Hint
-	said.Hint = ""
-	switch e.Class {
-	case sls.Denied:
-		fix = "allow it to the access key: sealtail provision --print-policies prints the policies"
-	case sls.Network:
-		if isCertificate(err) {
-			fix = hintCertificate
-		}
-		if fix == "" {
-			fix = "see whether endpoint and route are right, and the service answers"
-		}
-	}
-	return cfg.Fault(at, said.Error(), fix)
-}

@@ -128,7 +128,7 @@ func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger) (*seal.Keys, err
 	log = log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
 	kms, err := openKMS(k, log)
 	if err != nil {
-		return nil, command.Fail(command.ExitConfig, fmt.Errorf("key %s: %w", s.Key, err), "mend [key."+s.Key+"] and try it with sealtail check --online")
+		return nil, startFault(cfg, "key."+s.Key, k.Credentials, err)
 	}
 	if k.Provider == "alikms" && suite == seal.SM4GCM {
 		kms = &sm4CMK{KMS: kms, describe: kms.(describer), required: k.RequireSM4CMK, log: log}

@@ -6,6 +6,7 @@ package cloud
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"os"
 
@@ -66,6 +67,9 @@ func KMS(k conf.Key, allow ...string) (*alikms.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := readCA(k.Route.CAFile); err != nil {
+		return nil, err
+	}
 	return alikms.New(alikms.Options{
 		Endpoint: k.Endpoint, KeyID: k.KeyID, Allow: allow, Credentials: access, Timeout: k.CallTimeout,
 		CAFile: k.Route.CAFile, Proxy: k.Route.Proxy, DialAddress: k.Route.DialAddress,
@@ -79,15 +83,37 @@ func Logstore(s conf.Sink, userAgent string) (*sls.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ca []byte
-	if s.Route.CAFile != "" {
-		if ca, err = os.ReadFile(s.Route.CAFile); err != nil {
-			return nil, fmt.Errorf("read CA: %w", err)
-		}
+	ca, err := readCA(s.Route.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	return sls.New(sls.Options{
 		Endpoint: s.Endpoint, Region: s.Region, Project: s.Project, Logstore: s.Logstore, Credentials: access,
 		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CA: ca, UserAgent: userAgent,
 		NoCMK: s.Encryption.Type != "" && s.Encryption.CMKKeyID == "",
 	})
+}
+
+// A CAError says that a file of certificates to trust cannot be used.
+type CAError struct{ Err error }
+
+// Error says which file, and why.
+func (e *CAError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *CAError) Unwrap() error { return e.Err }
+
+// readCA returns the certificates in a file, or none where there is no file.
+func readCA(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(b) {
+		err = fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	if err != nil {
+		return nil, &CAError{err}
+	}
+	return b, nil
 }

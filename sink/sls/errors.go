@@ -271,7 +271,7 @@ func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *E
 	if strings.EqualFold(e.Code, "SignatureNotMatch") || echo.MatchString(e.Message) {
 		e.Message = "" // it repeats what was signed
 	}
-	e.Code, e.Message = clean(e.Code, 64), clean(e.Message, 512)
+	e.Code, e.Message = clean(e.Code, 64), strings.TrimRight(clean(e.Message, 512), ". ")
 	if e.Code == "" {
 		e.Message = http.StatusText(e.Status)
 	}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+
+	"sealtail/conf"
+	"sealtail/cred"
+	"sealtail/internal/cloud"
+	"sealtail/seal"
+	"sealtail/sink/sls"
+)
+
+// Each error is put down to the key of the configuration that is to be mended.
+func TestFaultsNameTheirKey(t *testing.T) {
+	cfg, err := conf.Parse("m.toml", []byte(`
+[agent]
+state_dir = "/var/lib/m"
+[key.kms]
+provider = "alikms"
+endpoint = "https://kms.cn-hangzhou.aliyuncs.com"
+key_id = "data"
+credentials = { type = "systemd" }
+[key.far]
+provider = "alikms"
+endpoint = "https://kms.cn-hangzhou.aliyuncs.com"
+key_id = "data"
+credentials = { type = "env" }
+route = { ca_file = "/etc/ca.pem", proxy = "http://proxy:3128" }
+[sink.audit]
+type = "sls"
+endpoint = "https://cn-hangzhou.log.aliyuncs.com"
+region = "cn-hangzhou"
+project = "prod-logs"
+logstore = "audit"
+credentials = { type = "file", access_key_id_file = "/etc/id", access_key_secret_file = "/etc/secret" }
+route = { dial_address = "10.0.0.1:443" }
+encryption = { type = "m4", cmk_key_id = "store", arn = "acs:ram::1234567890123456:role/sls", region_id = "cn-hangzhou" }
+[[stream]]
+name = "app"
+include = ["/var/log/*.log"]
+suite = "sm4-gcm"
+key = "kms"
+sink = "audit"
+[[stream]]
+name = "b"
+include = ["/var/log/*.b"]
+suite = "sm4-gcm"
+key = "far"
+sink = "audit"
+`), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kms := func(class seal.Class, code string, err error) error {
+		return fmt.Errorf("generate: %w", &seal.KMSError{Class: class, Code: code, Err: err})
+	}
+	logstore := func(class sls.Class, code, message string) error {
+		return &sls.Error{Class: class, Op: "put", Status: 400, Code: code, Message: message, Hint: "hint"}
+	}
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	proxy := &net.OpError{Op: "proxyconnect", Net: "tcp", Err: dial}
+	certificate := &tls.CertificateVerificationError{Err: errors.New("unknown authority")}
+	for _, c := range []struct {
+		at   string // key or sink
+		err  error
+		key  string
+		line int
+	}{
+		{"kms", kms(seal.Revoked, "Rejected.Disabled", nil), "key.kms.key_id", 7},
+		{"kms", kms(seal.Revoked, "Forbidden.NoPermission", nil), "key.kms.key_id", 7},
+		{"kms", kms(seal.Revoked, "Forbidden.KeyNotFound", nil), "key.kms.key_id", 7},
+		{"kms", kms(seal.Credentials, "SignatureDoesNotMatch", nil), "key.kms.credentials", 8},
+		{"kms", kms(seal.Outage, "NoCredentials", &cred.Error{Name: "/etc/id", Err: os.ErrNotExist}), "key.kms.credentials", 8},
+		{"kms", kms(seal.Outage, "InvalidTimeStamp.Expired", nil), "key.kms", 4},
+		{"kms", kms(seal.Outage, "Network", dial), "key.kms.endpoint", 6},
+		{"kms", kms(seal.Outage, "Network", &net.DNSError{}), "key.kms.endpoint", 6},
+		{"kms", kms(seal.Outage, "Network", certificate), "key.kms.route.ca_file", 4},
+		{"kms", kms(seal.Outage, "ServiceUnavailableTemporary", nil), "key.kms", 4},
+		{"far", kms(seal.Outage, "Network", proxy), "key.far.route.proxy", 14},
+		{"far", kms(seal.Outage, "Network", certificate), "key.far.route.ca_file", 14},
+		{"far", &cloud.CAError{Err: errors.New("no")}, "key.far.route.ca_file", 14},
+		{"audit", logstore(sls.Refused, "SignatureNotMatch", ""), "sink.audit.credentials", 21},
+		{"audit", logstore(sls.Refused, "Unauthorized", "AccessKeyId not found"), "sink.audit.credentials", 21},
+		{"audit", logstore(sls.Denied, "Unauthorized", "denied by sts or ram"), "sink.audit.credentials", 21},
+		{"audit", logstore(sls.Denied, "ProjectForbidden", ""), "sink.audit", 15},
+		{"audit", logstore(sls.Absent, "ProjectNotExist", ""), "sink.audit.project", 19},
+		{"audit", logstore(sls.Absent, "LogStoreNotExist", ""), "sink.audit.logstore", 20},
+		{"audit", logstore(sls.CMK, "X", ""), "sink.audit.encryption", 23},
+		{"audit", logstore(sls.Clock, "RequestTimeExpired", ""), "sink.audit", 15},
+		{"audit", &sls.Error{Class: sls.Transient, Status: 502}, "sink.audit", 15},
+		{"audit", &sls.MismatchError{Differs: []string{"x"}}, "sink.audit.encryption", 23},
+		{"audit", &sls.Error{Class: sls.Network}, "sink.audit.route.dial_address", 22},
+		{"audit", &cred.Error{Name: "/etc/id", Err: os.ErrNotExist}, "sink.audit.credentials", 21},
+	} {
+		f := kmsFault(cfg, c.at, c.err)
+		if c.at == "audit" {
+			f = logstoreFault(cfg, c.at, cfg.Sinks[c.at], c.err)
+		}
+		if f.Key != c.key || f.Line != c.line || f.Fix == "" || f.File != "m.toml" {
+			t.Errorf("%v: got %v; %s, want %s in line %d, and a fix", c.err, f, f.Fix, c.key, c.line)
+		}
+	}
+}
