@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,16 +14,28 @@ import (
 
 // A rereading is a hole (see [record.Position]) that is being read.
 type rereading struct {
-	pos  record.Position
-	fd   int // -1 = not found yet
+	pos  record.Position // Marker: before Offset, if it is known
+	fd   int             // -1 = not found yet
+	ino  uint64          // of fd
 	path string
+	gz   *gz // of a .gz, as long as its content is needed
+
+	broken  time.Duration // since when a .gz cannot be read; 0 = it can
+	refused []uint64      // inodes of .gz files that are others
 }
 
 func (r *rereading) close() {
 	if r.fd >= 0 {
 		unix.Close(r.fd)
-		r.fd = -1
 	}
+	r.gz.close()
+	r.fd, r.gz, r.broken = -1, nil, 0
+}
+
+// refuse closes a .gz that is not what is looked for.
+func (r *rereading) refuse() {
+	r.refused = append(r.refused, r.ino)
+	r.close()
 }
 
 // reread returns the next chunk of the first range, every other time it is
@@ -52,14 +66,14 @@ func (t *Tailer) reread() *record.Chunk {
 // not done.
 func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 	p := &r.pos
-	if r.fd < 0 {
-		var again bool
-		if r.fd, r.path, again = t.findAgain(p); again {
-			return nil, false
-		}
+	if r.fd < 0 && t.findAgain(r) {
+		return nil, false
 	}
 	var st unix.Stat_t
-	if r.fd >= 0 {
+	switch {
+	case r.gz != nil:
+		st.Size = r.gz.size
+	case r.fd >= 0:
 		if err := fstat(r.fd, &st); err != nil {
 			return nil, false
 		}
@@ -75,23 +89,27 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		c.Moved = append(c.Moved, *p)
 		return c, true
 	}
+	lead := min(p.Offset, printBytes)
 	want := min(end-p.Offset, chunkBytes)
-	f := &file{pos: *p, fd: r.fd}
+	f := &file{pos: *p, fd: r.fd, gz: r.gz}
 	f.end.cut = slices.ContainsFunc(p.Ends, func(s record.Source) bool { return s.PartID != 0 })
 	for {
-		b := t.pool.take(int(want))
-		n, err := pread(r.fd, b.mem[:want], p.Offset)
-		if err != nil {
+		b := t.pool.take(int(lead + want))
+		n, err := t.fetch(f, b.mem[:lead+want], p.Offset-lead)
+		if err != nil || int64(n) < lead || p.Marker.Len > 0 && int64(p.Marker.Len) == lead && t.print(b.mem[:lead]) != p.Marker {
 			b.recycle(nil)
+			t.notAgain(r, err)
 			return nil, false
 		}
-		f.end.final = p.Offset+int64(n) == end || n < int(want)
-		g := t.records(f, b, b.mem[:n], f.end.final)
+		r.broken = 0
+		body := b.mem[lead:n]
+		f.end.final = int64(n)-lead == end-p.Offset || int64(n) < lead+want
+		g := t.records(f, b, body, f.end.final)
 		if !g.moved && f.end.final && f.end.cut {
 			f.end.cut = false // what is left is too little to be cut off
 			continue
 		}
-		if !g.moved && n > 0 && want < min(end-p.Offset, t.most) {
+		if !g.moved && len(body) > 0 && want < min(end-p.Offset, t.most) {
 			b.recycle(nil)
 			want = min(end-p.Offset, t.most)
 			continue
@@ -103,6 +121,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		c = t.fill(f, b, g.recs, p.Offset, g.end)
 		c.Path, c.Raw = r.path, g.raw
 		p.From, p.Offset = p.Offset, p.Offset+int64(g.used)
+		p.Marker = t.print(b.mem[max(0, int(lead)+g.used-printBytes) : int(lead)+g.used])
 		p.Was, p.Sources, p.Encoding = p.Sources, g.sources, f.pos.Encoding
 		p.Forget = p.Offset == p.Until
 		b.moved = append(b.moved[:0], *p)
@@ -112,42 +131,82 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 	}
 }
 
-// findAgain opens the file of a position anew: one that is followed, or by its
-// path, or by its inode in the directory of its path. fd is -1 if it is not
-// there; again says that this is not known now.
-func (t *Tailer) findAgain(p *record.Position) (fd int, path string, again bool) {
-	for _, f := range t.files {
-		if f.pos.Ino != p.Ino || f.fd < 0 {
-			continue
-		}
-		if fd := t.openAgain("/proc/self/fd/"+strconv.Itoa(f.fd), f.pos.Path, p); fd >= 0 {
-			return fd, f.pos.Path, false
-		}
+// notAgain settles what a file is that cannot be read on: at once by an error
+// that may pass, or else another one by now.
+func (t *Tailer) notAgain(r *rereading, err error) {
+	switch {
+	case err == errLater:
+	case err != nil && r.gz == nil:
+	case err == nil && r.gz == nil:
+		r.close()
+	case err == nil || r.broken > 0 && t.now >= r.broken+gzWait:
+		r.refuse()
+	case r.broken == 0:
+		r.broken = t.now
 	}
-	if fd := t.openAgain(p.Path, p.Path, p); fd >= 0 {
-		return fd, p.Path, false
-	}
-	fd = -1
-	dir := filepath.Dir(p.Path)
-	err := t.list(dir, func(_ int, name []byte, ino uint64, _ uint8) {
-		if ino == p.Ino && fd < 0 {
-			path = filepath.Join(dir, string(name))
-			fd = t.openAgain(path, path, p)
-		}
-	})
-	return fd, path, err != nil && !gone(err) && fd < 0
 }
 
-// openAgain opens path if the file, of that name, is that of p.
-func (t *Tailer) openAgain(path, name string, p *record.Position) int {
+// findAgain opens the file of a hole anew: one that is followed, or by its path,
+// or by its inode or content in the directory of its path and where rotated
+// files lie, also compressed. fd is -1 if it is not there; again says that this
+// is not known now.
+func (t *Tailer) findAgain(r *rereading) (again bool) {
+	p := &r.pos
+	for _, f := range t.files {
+		if f.pos.Ino == p.Ino && f.fd >= 0 && t.openAgain(r, "/proc/self/fd/"+strconv.Itoa(f.fd), f.pos.Path) {
+			return false
+		}
+	}
+	if t.openAgain(r, p.Path, p.Path) {
+		return false
+	}
+	dir := filepath.Dir(p.Path)
+	paths := t.rotatedPaths()
+	err := t.list(dir, func(_ int, name []byte, ino uint64, _ uint8) {
+		path := filepath.Join(dir, string(name))
+		if ino == p.Ino {
+			paths = append([]string{path}, paths...)
+		} else if rotated(p.Path, path) || rotated(unrotate(p.Path), path) {
+			paths = append(paths, path)
+		}
+	})
+	later := false
+	for _, path := range paths {
+		if t.openAgain(r, path, path) {
+			return false
+		}
+		later = later || strings.HasSuffix(path, ".gz") && t.inflaters >= maxInflaters
+	}
+	return later || err != nil && !gone(err)
+}
+
+// openAgain opens path if the file, of that name, is that of the hole, or a copy
+// of it.
+func (t *Tailer) openAgain(r *rereading, path, name string) bool {
+	p := &r.pos
 	var st unix.Stat_t
 	fd, err := t.open(path, &st)
 	if err != nil {
-		return -1
+		return false
 	}
-	if st.Ino != p.Ino || !t.agrees(fd, name, p) {
-		unix.Close(fd)
-		return -1
+	r.fd, r.ino, r.path = fd, st.Ino, name
+	if zipped(name, fd, &st) && (st.Ino == p.Ino || t.madeOf(name, p.Path)) {
+		if !slices.Contains(r.refused, st.Ino) && t.beginsAgain(r) {
+			return true
+		}
+	} else if (st.Ino == p.Ino || p.Head.Len == printBytes && p.Marker.Len == printBytes) && t.agrees(fd, name, p) {
+		return true
 	}
-	return fd
+	r.close()
+	return false
+}
+
+// beginsAgain opens what the .gz holds, if that has the hole's head. The marker
+// is checked when it is inflated that far.
+func (t *Tailer) beginsAgain(r *rereading) bool {
+	p := &r.pos
+	n := int(p.Head.Len)
+	r.gz = &gz{opened: &t.inflaters, size: max(p.Until, int64(n))}
+	m, err := r.gz.read(r.fd, t.scratch[:n], 0)
+	return err == nil && m == n && n > 0 && t.print(t.scratch[:n]) == p.Head
 }

@@ -317,6 +317,99 @@ func TestNoLongerMeant(t *testing.T) {
 	b.wantLosses()
 }
 
+// What a hole had is read from wherever the file is now, if it is the same.
+func TestHoleOfARotatedFile(t *testing.T) {
+	all := numbered("a", 0, 400)
+	other := numbered("a", 0, 60) + numbered("b", 60, 400) // with the same head
+	n := int64(len(all) / 400)
+	for name, rotate := range map[string]func(b *bench) (lost bool){
+		"compressed": func(b *bench) bool {
+			b.do(os.WriteFile(b.path("a.log-1.gz"), zip(all), 0o644))
+			b.remove("a.log")
+			return false
+		},
+		"compressed, beside another": func(b *bench) bool {
+			b.do(os.WriteFile(b.path("a.log.1.gz"), zip(other), 0o644))
+			b.do(os.WriteFile(b.path("a.log.2.gz"), zip(all), 0o644))
+			b.do(os.WriteFile(b.path("a.log.3.gz"), zip(other), 0o644))
+			b.remove("a.log")
+			return false
+		},
+		"compressed elsewhere": func(b *bench) bool {
+			b.o.Rotated = []string{b.path("old/*")}
+			b.write("old/a.log-2.gz", string(zip(all)))
+			b.remove("a.log")
+			return false
+		},
+		"moved elsewhere": func(b *bench) bool {
+			b.o.Rotated = []string{b.path("old/*")}
+			b.do(os.Mkdir(b.path("old"), 0o755))
+			b.rename("a.log", "old/a.log-2")
+			return false
+		},
+		"copied": func(b *bench) bool {
+			b.copy("a.log", "a.log-2")
+			b.truncate("a.log", 0)
+			return false
+		},
+		"replaced by one with its head": func(b *bench) bool {
+			b.do(os.WriteFile(b.path("a.log.1.gz"), zip(other), 0o644))
+			b.do(os.WriteFile(b.path("a.log-2"), []byte(other), 0o644))
+			b.do(os.WriteFile(b.path("a.log"), []byte(other), 0o644))
+			return true
+		},
+		"cut short in a .gz": func(b *bench) bool {
+			whole := zip(all)
+			b.do(os.WriteFile(b.path("a.log.1.gz"), whole[:len(whole)/3], 0o644))
+			b.remove("a.log")
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.write("a.log", all[:200*n])
+			b.step(0)
+			hole := b.position("a.log")
+			b.write("a.log", all[200*n:])
+			b.step(second)
+			b.lines = nil
+			hole.ID, hole.From, hole.Until, hole.Size = 4711, hole.Offset, 300*n, 300*n
+			b.commit(&record.Chunk{Moved: []record.Position{hole}})
+			b.stop()
+			lost := rotate(b)
+			b.start()
+			for range 70 {
+				b.step(second)
+			}
+			var got []string
+			for _, l := range b.lines {
+				if !strings.HasPrefix(l, "b ") && !slices.Contains(lines(all[:60*n]), l) {
+					got = append(got, l)
+				}
+			}
+			if lost {
+				if len(got) > 0 {
+					t.Errorf("got %q", got)
+				}
+				if got, want := b.losses(), fmt.Sprintf("a.log %d-%d spool damaged", 200*n, 300*n); !slices.Contains(got, want) {
+					t.Errorf("losses: got %q, want %q", got, want)
+				}
+			} else {
+				if !slices.Equal(got, lines(all[200*n:300*n])) {
+					t.Errorf("got %d lines %q", len(got), got)
+				}
+				b.wantLosses()
+			}
+			if _, ok := b.pos.Get(4711); ok {
+				t.Error("the hole is kept")
+			}
+			if n := b.tail.Inflaters(); n != 0 {
+				t.Errorf("%d inflaters are left", n)
+			}
+		})
+	}
+}
+
 // A hole, what damaged sealed bytes had, is read once more and forgotten.
 func TestHoles(t *testing.T) {
 	b := newBench(t)

@@ -182,7 +182,7 @@ func (s *state) cross(moved []record.Position) {
 		}
 		s.owe(record.Position{
 			ID: rand.Uint64(), Path: file.Path, Dev: file.Dev, Ino: file.Ino, Head: file.Head, Encoding: file.Encoding,
-			Offset: before.Offset, From: before.Offset, Sources: before.Sources, Was: before.Sources,
+			Offset: before.Offset, From: before.Offset, Marker: before.Marker, Sources: before.Sources, Was: before.Sources,
 			Size: p.From, Until: until, Ends: p.Was,
 		})
 	}
