@@ -122,7 +122,7 @@ func binaries(ctx context.Context, given, dir string) (string, error) {
 }
 
 // patience is how long a step waits for what it expects, on a busy machine.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // waitFor polls until done says so, and leaves the agent as much time as done
 // takes.

@@ -132,6 +132,7 @@ key = "main"
 sink = "store"
 tags = { cluster = "hz-1" }
 batch = { max_age = "200ms" }
+flush_after = "1h"        # half a line is not given up
 `
 
 func (t *tour) configure(ctx context.Context) error {

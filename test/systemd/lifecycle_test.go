@@ -178,6 +178,9 @@ func TestKillInPause(t *testing.T) {
 				s := m.status()
 				return s.Key.State == "ready" && s.Files.Lag == 0 && strings.Contains(m.sh("tail -n 1 /var/log/app/app.log"), line(n-1))
 			})
+			if test.loses {
+				m.until("the loss to be told", func() bool { return m.status().Ledger.Lost > 0 })
+			}
 			told := m.status().Ledger.Lost
 			lost := m.lost(n)
 			t.Logf("%d bytes lost, %d told", lost, told)

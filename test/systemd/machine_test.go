@@ -26,6 +26,9 @@ const (
 	packages = "systemd,systemd-sysv,dbus,procps,logrotate,rsyslog,rpm"
 )
 
+// patience bounds what is waited for: it only ends what would never end.
+const patience = 5 * time.Minute
+
 // masked are units that wait for what is not there.
 var masked = []string{
 	"systemd-networkd-wait-online.service", "systemd-networkd.service", "systemd-networkd.socket", "systemd-firstboot.service",
@@ -164,7 +167,7 @@ func boot(t *testing.T) *machine {
 		<-ended
 	})
 	children := fmt.Sprintf("/proc/%d/task/%d/children", nspawn.Process.Pid, nspawn.Process.Pid)
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -233,14 +236,14 @@ func (m *machine) write(name, text string) {
 // until waits for what happens in the machine.
 func (m *machine) until(what string, done func() bool) {
 	m.t.Helper()
-	deadline := time.After(2 * time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			m.t.Fatalf("waited two minutes for %s", what)
+			m.t.Fatalf("waited %s for %s", patience, what)
 		}
 	}
 }
