@@ -496,7 +496,7 @@ func TestNothingButBad(t *testing.T) {
 }
 
 // TestOutageLikeBadEnvelopes has a service refuse bodies for their content for
-// an hour, as an outage may, in several ways: nothing is parked, and all is
+// half an hour, as an outage may, in several ways: nothing is parked, and all is
 // stored afterwards.
 func TestOutageLikeBadEnvelopes(t *testing.T) {
 	for _, c := range []struct {
@@ -527,19 +527,19 @@ func TestOutageLikeBadEnvelopes(t *testing.T) {
 				f.stored = nil
 				began, tries := time.Now(), 0
 				f.answer = func(s *sent) *refusal {
-					if d := time.Since(began); d < time.Hour && c.refuses(s, d) {
+					if d := time.Since(began); d < 30*time.Minute && c.refuses(s, d) {
 						tries++
 						return &refusal{400, "PostBodyInvalid", "", false}
 					}
 					return nil
 				}
-				q := &queue{envs: envelopes(60, 100)}
-				k := sink.New(sink.Options{InFlight: 2, MaxRequest: 500, Stub: stubOf}, q, slow{s})
+				q := &queue{envs: envelopes(16, 100)}
+				k := sink.New(sink.Options{InFlight: 2, MaxRequest: 200, Stub: stubOf}, q, slow{s})
 				if err := k.Run(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				slices.Sort(f.stored)
-				if len(q.parked) != 0 || !slices.Equal(f.stored, seqs(60)) || tries < 50 {
+				if len(q.parked) != 0 || !slices.Equal(f.stored, seqs(16)) || tries < 20 {
 					t.Errorf("got %d parked, %d stored, %d refused", len(q.parked), len(f.stored), tries)
 				}
 			})
