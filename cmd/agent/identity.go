@@ -170,6 +170,9 @@ func hostIdentity(stateDir string) (*identity, error) {
 	if err := durable.MkdirAll(durable.OS, stateDir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := ours(stateDir); err != nil {
+		return nil, err
+	}
 	lock, err := durable.Lock(filepath.Join(stateDir, lockFile))
 	if err != nil {
 		return nil, command.Hinted(err, "an agent is starting: try again")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sealtail/seal"
@@ -121,5 +122,30 @@ func TestMachine(t *testing.T) {
 	t.Setenv("NODE_NAME", "abc")
 	if got, err := machine([]byte("key"), dir); err != nil || seen[got] != file {
 		t.Errorf("the node's name: got %v, the same as %q, want %q", err, seen[got], file)
+	}
+}
+
+// TestStateOfAnotherUser has root leave a directory of the agent's user alone:
+// what it made there the agent could not open.
+func TestStateOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a directory away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, errRun := lockState(t.Context(), dir)
+	_, errIdentity := hostIdentity(dir)
+	for what, err := range map[string]error{"run": errRun, "identity": errIdentity} {
+		if err == nil || !strings.Contains(err.Error(), "belongs to user") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+		t.Errorf("there is %v, %v", names, err)
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -159,6 +161,25 @@ func private(dir string) error {
 	return err
 }
 
+// ours wants a directory of this user. What root makes in one of the agent's
+// user, the agent cannot open.
+func ours(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(st.Uid) == os.Geteuid() {
+		return nil
+	}
+	name := fmt.Sprintf("#%d", st.Uid)
+	if u, err := user.LookupId(strconv.Itoa(int(st.Uid))); err == nil {
+		name = u.Username
+	}
+	return command.Hinted(fmt.Errorf("state directory %s: belongs to user %s, not to this one", dir, name),
+		"run this as that user (of the service: systemctl start sealtail, or runuser -u "+name+" -- sealtail …), or chown -R the directory")
+}
+
 // lockState makes the state directory and keeps other agents out of it. It
 // waits a second for who holds the lock for a moment, as sealtail identity.
 func lockState(ctx context.Context, dir string) (io.Closer, error) {
@@ -167,6 +188,9 @@ func lockState(ctx context.Context, dir string) (io.Closer, error) {
 	}
 	if err := private(dir); err != nil {
 		return nil, command.Hinted(err, "chmod 0700 "+dir)
+	}
+	if err := ours(dir); err != nil {
+		return nil, err
 	}
 	for try := 0; ; try++ {
 		lock, err := durable.Lock(filepath.Join(dir, lockFile))
