@@ -3,6 +3,7 @@ package tail
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -75,6 +76,7 @@ func (t *Tailer) found() {
 	clear(t.fresh)
 	t.fresh = t.fresh[:0]
 	if len(ps) > 0 {
+		t.freshWait = min(foundWait, time.Duration(len(ps))*foundEach)
 		t.o.Found(ps)
 	}
 }
@@ -82,7 +84,7 @@ func (t *Tailer) found() {
 // grown has the size of a file told again once it doubled, or grew and was not
 // told for a while, so that not much is missing of it should it be lost.
 func (t *Tailer) grown(f *file) {
-	if f.told && f.look.size > f.foundSize && (f.look.size > 2*f.foundSize || t.now >= f.foundAt+foundWait) {
+	if f.told && f.look.size > f.foundSize && (f.look.size > 2*f.foundSize || t.now >= f.foundAt+t.freshWait) {
 		t.find(f)
 	}
 }

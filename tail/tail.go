@@ -150,7 +150,8 @@ type Options struct {
 
 const (
 	minLook    = 25 * time.Millisecond // between looks at a busy file
-	foundWait  = 5 * time.Second       // between tellings of how a file grows while nobody takes chunks
+	foundEach  = 10 * time.Millisecond // between tellings of how files grow while nobody takes chunks, for each file told …
+	foundWait  = 5 * time.Second       // … and at most
 	copyWait   = 5 * time.Second       // how long the content of a replaced file is looked for
 	forgetWait = 24 * time.Hour        // from the closing of a file that is gone to the end of its position
 	verifyEach = 10                    // scans: every so many ask for each inode instead of believing the directory
@@ -208,6 +209,7 @@ type Tailer struct {
 	waiting    fifo               // files with news that there is no descriptor for
 	hot        []*file            // looked at more often than each Poll
 	fresh      []*file            // to be told to Options.Found
+	freshWait  time.Duration      // between tellings of how a file grows
 	leaving    bool               // Run is about to return
 	dirty      []*file            // with something to tell beside their bytes
 	telling    bool               // it is time to tell it
