@@ -94,7 +94,11 @@ func localMend(c conf.Credentials, err error) (key, problem, fix string) {
 		return ".route.ca_file", e.Error(), "name a file of certificates in PEM that the agent's user can read"
 	}
 	if e, ok := errors.AsType[*cred.Error](err); ok {
-		return ".credentials", e.Error(), "put an access key " + keyPlace(c) + ", for the agent's user and nobody else to read"
+		fix = "put an access key " + keyPlace(c)
+		if c.Type == "file" {
+			fix += ", for the agent's user and nobody else to read"
+		}
+		return ".credentials", e.Error(), fix
 	}
 	return "", "", ""
 }
