@@ -76,7 +76,11 @@ func newLog(w io.Writer) *zap.Logger {
 	e.EncodeDuration = zapcore.StringDurationEncoder
 	e.EncodeLevel = zapcore.CapitalLevelEncoder
 	e.ConsoleSeparator = " "
-	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(e), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
+	enc := zapcore.NewConsoleEncoder(e)
+	if toJournal(w) {
+		enc = priorities{enc}
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
 }
 
 // runAgent runs every stream's line until ctx ends or one fails for good.

@@ -47,6 +47,9 @@ func TestLifecycle(t *testing.T) {
 	m.write("/etc/sealtail/sealtail.toml", config("nonsense = 1", times))
 	m.run("systemctl", "kill", "-s", "HUP", "--kill-who=main", "sealtail")
 	m.until("the refusal", func() bool { return m.logged("nonsense") > 0 })
+	if got := m.sh("journalctl -u sealtail -p warning -o cat --no-pager"); !strings.Contains(got, "nonsense") || strings.Contains(got, " INFO ") {
+		t.Errorf("warnings in the journal: %s", got)
+	}
 
 	t.Log("upgrade that the old configuration does not fit")
 	if said := m.run("dpkg", "-i", "--force-confold", deb("sealtail", newer)); !strings.Contains(said, "the old one runs on") {
