@@ -102,6 +102,10 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 	case !l.Spool.Oldest.IsZero() && s.Time.Sub(l.Spool.Oldest) > late && l.Trend.SpoolETA != 0:
 		add(Warning, l.Name, "the oldest batch waits to be shipped since "+clock(l.Spool.Oldest), l.Spool.Oldest, catchUp(l.Trend.SpoolETA, "the sink is slower than the files"))
 	}
+	if n := l.Files.Closed; n > 0 {
+		add(Warning, l.Name, fmt.Sprintf("%s cannot be read: %s", count(n, "file or directory", "files or directories"), l.Files.ClosedAs), time.Time{},
+			"let the agent's user read what include names, by its groups or a drop-in of /usr/share/sealtail/systemd; it is tried again by itself")
+	}
 	if l.Paused.Why == "" && l.Files.LagAge > late.Seconds() {
 		add(Warning, l.Name, "lines are sealed "+Span(l.Files.LagAge)+" late", time.Time{}, catchUp(l.Trend.LagETA, "lines come faster than they are sealed"))
 	}

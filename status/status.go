@@ -78,7 +78,9 @@ type Files struct {
 	Records   int64   `json:"read_records"`
 	Truncated int64   `json:"truncated"`
 	Rewritten int64   `json:"rewritten"`
-	Errors    int64   `json:"errors"` // files or directories that could not be read
+	Closed    int64   `json:"closed"`              // files and directories that are meant and cannot be read: as of now
+	ClosedAs  string  `json:"closed_as,omitempty"` // one of them, and why
+	Errors    int64   `json:"errors"`              // files or directories that could not be read
 }
 
 // A Ledger is what the world made impossible to read. Each loss is logged and

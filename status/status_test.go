@@ -71,6 +71,9 @@ func TestJudge(t *testing.T) {
 			l.Ledger = status.Ledger{Losses: 3, LossesBefore: 2, Lost: 13, LostBefore: 9, Deleted: 13}
 		}, []string{"lost: 1 range, 4 bytes,"}, "lost: audit: 1 range", true},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
+		{"closed", func(_ *status.Snapshot, l *status.Stream) {
+			l.Files.Closed, l.Files.ClosedAs = 2, "/var/log/a: permission denied"
+		}, []string{"warning: 2 files or directories cannot be read: /var/log/a: permission denied"}, "warning: audit: 2 files", true},
 		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
 		{"swappable", func(s *status.Snapshot, l *status.Stream) { s.Process.Swap, l.Key.Locked = true, false }, []string{"warning: the data key's memory"}, "warning", true},
 		{"not locked, without swap", func(_ *status.Snapshot, l *status.Stream) { l.Key.Locked = false }, nil, "1 streams", true},

@@ -96,6 +96,7 @@ func (t *Tailer) scanDir(d *dir, deep bool) {
 		for name, e := range d.names {
 			if e.gen != d.gen {
 				t.detach(e)
+				t.unname(d, name, e)
 				delete(d.names, name)
 			}
 		}
@@ -110,10 +111,16 @@ func (t *Tailer) scanDir(d *dir, deep bool) {
 		t.empty(d)
 	default:
 		t.n.ScanErrors++
+		if err != unix.ENOTDIR {
+			t.bar(d.path, err)
+		}
 		t.failed = t.failed || err != unix.EACCES && err != unix.EPERM
 		if d.err == nil || d.err.Error() != err.Error() {
 			t.log.Warn("directory cannot be listed, trying again", zap.String("path", d.path), zap.Error(err))
 		}
+	}
+	if d.err != nil && (err == nil || gone(err)) {
+		t.unbar(d.path)
 	}
 	d.err = err
 	d.cost = time.Since(start)
@@ -126,8 +133,9 @@ func (t *Tailer) scanDir(d *dir, deep bool) {
 
 // empty takes everything off a directory that is not there.
 func (t *Tailer) empty(d *dir) {
-	for _, e := range d.names {
+	for name, e := range d.names {
 		t.detach(e)
+		t.unname(d, name, e)
 	}
 	for _, s := range d.subs {
 		t.dropDir(s)
@@ -137,9 +145,17 @@ func (t *Tailer) empty(d *dir) {
 	t.unwatchDir(d)
 }
 
+// unname takes a name off those that cannot be read.
+func (t *Tailer) unname(d *dir, name string, e *entry) {
+	if e.refused {
+		t.unbar(path.Join(d.path, name))
+	}
+}
+
 // dropDir forgets a directory that lost its name.
 func (t *Tailer) dropDir(d *dir) {
 	t.empty(d)
+	t.unbar(d.path)
 	if t.dirs[d.path] == d {
 		delete(t.dirs, d.path)
 	}

@@ -451,3 +451,35 @@ func TestHoles(t *testing.T) {
 		t.Errorf("again: got %d, want %d", s.Again, 11*n)
 	}
 }
+
+// What the patterns take and the user may not read is told as long as it is so.
+func TestClosedIsTold(t *testing.T) {
+	asUser(t)
+	b := newBench(t, "**/*.log")
+	b.write("a.log", "1\n")
+	b.write("shut/b.log", "2\n")
+	want := func(n int64, as string) {
+		t.Helper()
+		b.step(second)
+		s := b.tail.Stats()
+		if s.Closed != n || as == "" != (s.ClosedAs == "") || !strings.HasPrefix(s.ClosedAs, as) {
+			t.Errorf("got %d, %q, want %d, %q", s.Closed, s.ClosedAs, n, as)
+		}
+	}
+	b.do(os.Chmod(b.path("a.log"), 0))
+	b.do(os.Chmod(b.path("shut"), 0))
+	want(2, b.path("a.log")+": permission denied")
+	b.do(os.Chmod(b.path("a.log"), 0o600))
+	want(1, b.path("shut")+": permission denied")
+	b.do(os.Chmod(b.path("shut"), 0o700))
+	want(0, "")
+	b.do(os.Chmod(b.path("shut"), 0))
+	b.write("c.log", "3\n")
+	b.do(os.Chmod(b.path("c.log"), 0))
+	want(2, b.path("c.log"))
+	b.do(os.Remove(b.path("c.log")))
+	want(1, b.path("shut"))
+	b.do(os.Chmod(b.path("shut"), 0o700))
+	b.do(os.RemoveAll(b.path("shut")))
+	want(0, "")
+}

@@ -34,6 +34,9 @@ type Stats struct {
 
 	Turned time.Time // when the loop went on last; zero before Ends and Run, and after Run
 
+	Closed   int64  // files and directories that the patterns take, and this user may not read: as of now
+	ClosedAs string // one of them, and why
+
 	ScanErrors  int64 // directories that could not be listed
 	OpenErrors  int64
 	ReadErrors  int64

@@ -183,21 +183,23 @@ type Tailer struct {
 	now  time.Duration // as of this turn
 	wall time.Time     // as of this turn
 
-	roots   []*dir
-	dirs    map[string]*dir // by path, for hints
-	late    []*dir          // to be listed again soon
-	touched []*file         // whose names changed in this scan
-	scratch []byte
-	dirents []byte
-	free    func(fd int) (share float64, ok bool) // of the disk below an open file
-	remote  func(fd int) bool                     // whether an open file may lie elsewhere
-	pread   func(fd int, b []byte, off int64) (int, error)
-	watcher func() (*fsnotify.Watcher, error)
-	remotes map[uint64]bool // by device
-	scans   int
-	blocked bool // a chunk is not taken
-	started bool // the first round's scan is over
-	failed  bool // the last scan could not see everything
+	roots       []*dir
+	dirs        map[string]*dir  // by path, for hints
+	closed      map[string]error // by path: what the patterns take and this user may not read
+	closedFirst string           // of these, by name
+	late        []*dir           // to be listed again soon
+	touched     []*file          // whose names changed in this scan
+	scratch     []byte
+	dirents     []byte
+	free        func(fd int) (share float64, ok bool) // of the disk below an open file
+	remote      func(fd int) bool                     // whether an open file may lie elsewhere
+	pread       func(fd int, b []byte, off int64) (int, error)
+	watcher     func() (*fsnotify.Watcher, error)
+	remotes     map[uint64]bool // by device
+	scans       int
+	blocked     bool // a chunk is not taken
+	started     bool // the first round's scan is over
+	failed      bool // the last scan could not see everything
 
 	files      []*file            // that have a name or a descriptor
 	bound      map[inode]*file    // the same
@@ -284,7 +286,7 @@ func New(o Options) (*Tailer, error) {
 		cut:  cutter{max: o.MaxRecord, id: newID, trimCR: o.TrimCR},
 		rate: rate{limit: o.RateLimit},
 		pool: newPool(o.MaxRecord),
-		dirs: map[string]*dir{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree, remote: statfsRemote, pread: pread, watcher: fsnotify.NewWatcher, remotes: map[uint64]bool{},
+		dirs: map[string]*dir{}, closed: map[string]error{}, scratch: make([]byte, 64<<10), dirents: make([]byte, 32<<10), free: statfsFree, remote: statfsRemote, pread: pread, watcher: fsnotify.NewWatcher, remotes: map[uint64]bool{},
 		bound: map[inode]*file{}, unbound: map[uint64][]*file{}, heads: map[uint64]*file{}, wantedAt: map[string][]*file{}, chains: map[string]int64{},
 		vacant: map[string][]*file{}, awaited: map[uint64]*file{},
 	}

@@ -198,7 +198,7 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
 		Files: status.Files{
 			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Raw), Held: t.HeldBytes, Bytes: t.Bytes, Records: t.Records,
-			Truncated: t.Truncated, Rewritten: t.Rewritten, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
+			Truncated: t.Truncated, Rewritten: t.Rewritten, Closed: t.Closed, ClosedAs: t.ClosedAs, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
 		},
 		Ledger: status.Ledger{
 			Seen: t.Seen, Taken: t.Bytes, Dropped: t.Dropped, Filtered: t.Filtered, Malformed: t.Malformed, Holes: t.Hole,
