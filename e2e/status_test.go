@@ -167,7 +167,9 @@ func TestStatusOfASinkThatRefuses(t *testing.T) {
 		s, code := r.status()
 		return code == 5 && len(s.Problems) == 1 && strings.Contains(s.Problems[0].What, "sink archive refuses") && first(s).Spool.Pending > 0
 	})
-	r.until("the log to tell of the address that is taken", func() bool { return r.logged("status cannot be served") > 0 })
+	r.until("the log to tell of the address that is taken", func() bool {
+		return r.logged(fmt.Sprintf(`"hint": "agent.listen in %s: `, r.path("sealtail.toml"))) > 0
+	})
 	os.Remove(r.path("sealed"))
 	r.until("that all is well", func() bool { _, code := r.status(); return code == 0 })
 	r.stop()

@@ -140,6 +140,8 @@ func keyFix(l *Stream) string {
 	switch l.Key.Code {
 	case "NoCredentials":
 		return "mend what the error names, where [key." + l.KeyRef + "] finds its access key (there, with mode 0600, of the agent's user); it is read again by itself"
+	case "Certificate":
+		return "put the authority that issued it into ca_file of the route of [key." + l.KeyRef + "] and restart, or mend what the error names: its name, its time or this host's clock" + goesOn
 	case "Network", "Timeout":
 		return "check network, DNS, proxy and clock, and dial_address, ca_file and endpoint of the route of [key." + l.KeyRef + "] (a changed key takes a reload, what is in ca_file a restart)" + goesOn
 	}

@@ -142,8 +142,11 @@ func TestFix(t *testing.T) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "NoCredentials", Error: "has mode 0644"}
 		}, []string{"finds its access key"}, []string{"network"}},
 		{"a wrong route", func(_ *status.Snapshot, l *status.Stream) {
-			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Network", Error: "x509: unknown authority"}
+			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Network", Error: "connection refused"}
 		}, []string{"dial_address, ca_file"}, []string{"nothing to do"}},
+		{"a certificate that is refused", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Certificate", Error: "its authority is not in ca_file /etc/ca.pem"}
+		}, []string{"in ca_file /etc/ca.pem", "ca_file of the route of [key.main]"}, []string{"dial_address"}},
 		{"a broken keyring", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Key.Reason = "paused", "misfit" },
 			[]string{"a keyring is read again by itself"}, nil},
 		{"reloading", func(s *status.Snapshot, _ *status.Stream) { s.Process.Phase = "reloading" },

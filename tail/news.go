@@ -62,6 +62,9 @@ func (t *Tailer) found() {
 		if !t.apart(f) || f.pos.Forget || f.pos.Closed != 0 || f.undecided() {
 			continue
 		}
+		if !f.told && f.pos.Offset > 0 {
+			continue // what was taken before it goes through the channel, and so does it
+		}
 		p := t.still(f)
 		p.Offset, p.From, p.Marker, p.Sources, p.Was = 0, 0, record.Print{}, nil, nil
 		p.Deleted = f.name.unlinked

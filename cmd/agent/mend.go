@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"sealtail/cred"
 	"sealtail/internal/cloud"
 	"sealtail/internal/command"
+	"sealtail/internal/trust"
 	"sealtail/seal"
 	"sealtail/sink/sls"
 )
@@ -21,6 +21,9 @@ func kmsFault(cfg *conf.Config, name string, err error) conf.Fault {
 	fault := func(key, fix string) conf.Fault { return cfg.Fault(at+key, err.Error(), fix) }
 	if key, problem, fix := localMend(k.Credentials, err); key != "" {
 		return cfg.Fault(at+key, problem, fix)
+	}
+	if refused, ok := errors.AsType[*trust.Error](err); ok {
+		return fault(dotted(refused.Key), refused.Fix)
 	}
 	e, ok := errors.AsType[*seal.KMSError](err)
 	switch {
@@ -63,6 +66,9 @@ func logstoreFault(cfg *conf.Config, name string, s conf.Sink, err error) conf.F
 	said := *e
 	said.Hint = ""
 	fault := func(key, fix string) conf.Fault { return cfg.Fault(at+key, said.Error(), fix) }
+	if refused, ok := errors.AsType[*trust.Error](err); ok {
+		return fault(dotted(refused.Key), refused.Fix)
+	}
 	switch {
 	case e.Class == sls.Denied && strings.Contains(e.Message, "denied by"):
 		return fault(".credentials", "allow it to the access key "+keyPlace(s.Credentials)+": sealtail provision --print-policies prints the policies")
@@ -78,7 +84,7 @@ func logstoreFault(cfg *conf.Config, name string, s conf.Sink, err error) conf.F
 		return fault(".encryption", e.Hint+": CMK "+s.Encryption.CMKKeyID+", role "+s.Encryption.ARN)
 	case e.Class == sls.Network && e.Status == 0:
 		key, fix := routeMend(s.Route, err)
-		if e.Hint != "" && key != ".route.ca_file" {
+		if e.Hint != "" {
 			fix = e.Hint
 		}
 		return fault(key, fix)
@@ -86,6 +92,14 @@ func logstoreFault(cfg *conf.Config, name string, s conf.Sink, err error) conf.F
 		return fault("", "the service, or a proxy before it, is in trouble: try again")
 	}
 	return fault("", e.Hint)
+}
+
+// dotted is a key below a section; "" is the section's own.
+func dotted(key string) string {
+	if key == "" {
+		return ""
+	}
+	return "." + key
 }
 
 // localMend is for what is wrong on this host: its key is "" where nothing is.
@@ -117,13 +131,8 @@ func keyPlace(c conf.Credentials) string {
 // routeMend says which key leads astray where there is no answer.
 func routeMend(r conf.Route, err error) (key, fix string) {
 	op, _ := errors.AsType[*net.OpError](err)
-	certificate, _ := errors.AsType[*tls.CertificateVerificationError](err)
 	host, _ := errors.AsType[*net.DNSError](err)
 	switch {
-	case certificate != nil && r.CAFile != "":
-		return ".route.ca_file", "name the authority that signed the server's certificate: none in " + r.CAFile + " did, or it is for another name"
-	case certificate != nil:
-		return ".route.ca_file", "name the authority that signed the server's certificate, if it is your own; else somebody answers in the place of the service"
 	case op != nil && op.Op == "proxyconnect", r.Proxy != "":
 		return ".route.proxy", "see whether the proxy runs, and lets this host through to the endpoint"
 	case r.DialAddress != "":

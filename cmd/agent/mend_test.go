@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"sealtail/conf"
 	"sealtail/cred"
 	"sealtail/internal/cloud"
+	"sealtail/internal/trust"
 	"sealtail/seal"
 	"sealtail/sink/sls"
 )
@@ -64,7 +66,8 @@ sink = "audit"
 	}
 	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	proxy := &net.OpError{Op: "proxyconnect", Net: "tcp", Err: dial}
-	certificate := &tls.CertificateVerificationError{Err: errors.New("unknown authority")}
+	certificate := trust.Explain(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "")
+	misnamed := trust.Explain(&tls.CertificateVerificationError{Err: x509.HostnameError{Host: "a", Certificate: new(x509.Certificate)}}, "")
 	for _, c := range []struct {
 		at   string // key or sink
 		err  error
@@ -79,10 +82,11 @@ sink = "audit"
 		{"kms", kms(seal.Outage, "InvalidTimeStamp.Expired", nil), "key.kms", 4},
 		{"kms", kms(seal.Outage, "Network", dial), "key.kms.endpoint", 6},
 		{"kms", kms(seal.Outage, "Network", &net.DNSError{}), "key.kms.endpoint", 6},
-		{"kms", kms(seal.Outage, "Network", certificate), "key.kms.route.ca_file", 4},
+		{"kms", kms(seal.Outage, "Certificate", certificate), "key.kms.route.ca_file", 4},
+		{"kms", kms(seal.Outage, "Certificate", misnamed), "key.kms.endpoint", 6},
 		{"kms", kms(seal.Outage, "ServiceUnavailableTemporary", nil), "key.kms", 4},
 		{"far", kms(seal.Outage, "Network", proxy), "key.far.route.proxy", 14},
-		{"far", kms(seal.Outage, "Network", certificate), "key.far.route.ca_file", 14},
+		{"far", kms(seal.Outage, "Certificate", certificate), "key.far.route.ca_file", 14},
 		{"far", &cloud.CAError{Err: errors.New("no")}, "key.far.route.ca_file", 14},
 		{"audit", logstore(sls.Refused, "SignatureNotMatch", ""), "sink.audit.credentials", 21},
 		{"audit", logstore(sls.Refused, "Unauthorized", "AccessKeyId not found"), "sink.audit.credentials", 21},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -93,10 +94,10 @@ func (a *agent) look(w *watching) {
 // listened at is tried again: it is no reason to stop sealing.
 func (a *agent) listen(ctx context.Context) {
 	a.mu.Lock()
-	agent := a.cfg.Agent // which no reload changes
+	agent, file := a.cfg.Agent, a.cfg.File // which no reload changes
 	a.mu.Unlock()
 	var all sync.WaitGroup
-	serve := func(what string, listen func() (net.Listener, error), whole bool) {
+	serve := func(what, hint string, listen func() (net.Listener, error), whole bool) {
 		all.Go(func() {
 			for warned := false; ctx.Err() == nil; {
 				l, err := listen()
@@ -105,7 +106,7 @@ func (a *agent) listen(ctx context.Context) {
 				}
 				if err != nil && !warned {
 					warned = true
-					a.log.Warn("status cannot be served, trying again", zap.String("at", what), zap.Error(err))
+					a.log.Warn("status cannot be served, trying again", zap.String("at", what), zap.Error(err), zap.String("hint", hint))
 				}
 				select {
 				case <-time.After(10 * time.Second):
@@ -114,9 +115,9 @@ func (a *agent) listen(ctx context.Context) {
 			}
 		})
 	}
-	serve(agent.StateDir, func() (net.Listener, error) { return status.Listen(agent.StateDir) }, true)
+	serve(filepath.Join(agent.StateDir, "status.sock"), "sealtail status asks there: the agent's user has to be able to write to the state directory", func() (net.Listener, error) { return status.Listen(agent.StateDir) }, true)
 	if agent.Listen != "" {
-		serve(agent.Listen, func() (net.Listener, error) { return net.Listen("tcp", agent.Listen) }, false)
+		serve(agent.Listen, "agent.listen in "+file+": choose another address, or free this one (ss -ltnp tells who has it); \"\" = no /livez, /readyz and /metrics", func() (net.Listener, error) { return net.Listen("tcp", agent.Listen) }, false)
 	}
 	all.Wait()
 }

@@ -89,7 +89,7 @@ func Logstore(s conf.Sink, userAgent string) (*sls.Client, error) {
 	}
 	return sls.New(sls.Options{
 		Endpoint: s.Endpoint, Region: s.Region, Project: s.Project, Logstore: s.Logstore, Credentials: access,
-		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CA: ca, UserAgent: userAgent,
+		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CA: ca, CAFile: s.Route.CAFile, UserAgent: userAgent,
 		NoCMK: s.Encryption.Type != "" && s.Encryption.CMKKeyID == "",
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"sealtail/internal/trust"
 	"sealtail/seal"
 )
 
@@ -34,6 +35,7 @@ type gateway struct {
 	transport   *http.Transport
 	credentials Credentials
 	timeout     time.Duration
+	caFile      string
 	inQuery     bool
 	skew        atomic.Int64 // a time.Duration: see Skew
 }
@@ -48,7 +50,7 @@ func (g *gateway) configure(o Options) error {
 	var errs []error
 	fault := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 
-	g.credentials, g.timeout, g.inQuery = o.Credentials, o.Timeout, o.QueryParameters
+	g.credentials, g.timeout, g.inQuery, g.caFile = o.Credentials, o.Timeout, o.QueryParameters, o.CAFile
 	if g.credentials == nil {
 		fault("no credentials")
 	}
@@ -164,6 +166,9 @@ func (g *gateway) try(ctx context.Context, k accessKey, action string, parameter
 	}
 	// Not http.Client: it follows redirects, and its errors repeat the URL.
 	resp, err := g.transport.RoundTrip(req)
+	if refused := trust.Explain(err, g.caFile); refused != nil {
+		return failure(action, seal.Outage, "Certificate", refused)
+	}
 	if err != nil {
 		return unreachable(ctx, action, err)
 	}

@@ -117,25 +117,25 @@ func TestTLS(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, endpoint, dial, ca string
-		ok                       bool
+		code, says               string // "" = it succeeds
 	}{
-		{"own CA", s.URL, "", ca, true},
-		{"the system's CAs", s.URL, "", "", false},
-		{"a wrong CA", s.URL, "", other, false},
-		{"dial address", "https://example.com", address, ca, true},
-		{"dial address, wrong host", "https://example.org", address, ca, false},
-		{"TLS 1.1", old.URL, "", oldCA, false},
+		{"own CA", s.URL, "", ca, "", ""},
+		{"the system's CAs", s.URL, "", "", "Certificate", "its authority is none of the system's, and the route has no ca_file"},
+		{"a wrong CA", s.URL, "", other, "Certificate", "its authority is not in ca_file " + other},
+		{"dial address", "https://example.com", address, ca, "", ""},
+		{"dial address, wrong host", "https://example.org", address, ca, "Certificate", `for example.com, *.example.com, 127.0.0.1, ::1, issued by "O=Acme Co", is refused: it is not for "example.org"`},
+		{"TLS 1.1", old.URL, "", oldCA, "Network", "protocol version"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := client(t, tt.endpoint, func(o *alikms.Options) { o.DialAddress, o.CAFile = tt.dial, tt.ca })
 			before := len(f.actions())
 			_, err := c.Generate(t.Context(), testContext(t))
-			if tt.ok != (err == nil) {
-				t.Fatalf("got %v, want ok %v", err, tt.ok)
+			if (tt.code == "") != (err == nil) {
+				t.Fatalf("got %v, want code %q", err, tt.code)
 			}
 			if err != nil {
-				if e := kmsError(t, err); e.Class != seal.Outage || e.Code != "Network" {
-					t.Errorf("got %v, want an outage of the network", e)
+				if e := kmsError(t, err); e.Class != seal.Outage || e.Code != tt.code || !strings.Contains(e.Error(), tt.says) {
+					t.Errorf("got %v, want an outage with code %s that says %q", e, tt.code, tt.says)
 				}
 				if len(f.actions()) != before {
 					t.Error("the call was made nevertheless")

@@ -33,7 +33,8 @@ type Options struct {
 	DialAddress string
 	// CA are certificates in PEM that are trusted in the place of the
 	// system's.
-	CA []byte
+	CA     []byte
+	CAFile string // where CA is from, as errors name it
 	// Proxy is the URL of a proxy. ProxyFromEnvironment takes it from
 	// HTTPS_PROXY and NO_PROXY instead. Default: none, whatever the
 	// environment says.

@@ -1,7 +1,6 @@
 package sls
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	api "github.com/aliyun/aliyun-log-go-sdk"
+
+	"sealtail/internal/trust"
 )
 
 // A Class says what kind of trouble an [*Error] is, and so who mends it.
@@ -20,6 +21,7 @@ type Class string
 
 const (
 	Network   Class = "network"     // no answer: it is not known whether the request was carried out
+	Untrusted Class = "certificate" // the server's certificate is refused: nothing was sent
 	Transient Class = "unavailable" // the service is in trouble and will mend itself
 	Throttled Class = "throttled"   // a quota is used up
 	Clock     Class = "clock"       // this host's clock is wrong
@@ -243,7 +245,9 @@ func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *E
 	e := &Error{Op: sent.op, Status: t.status}
 	if t.status == 0 || t.status == http.StatusOK {
 		e.Class, e.err = Network, plain(err)
-		e.Hint = networkHint(err)
+		if refused := trust.Explain(err, c.o.CAFile); refused != nil {
+			e.Class, e.err, e.Hint = Untrusted, refused, refused.Fix
+		}
 		if errors.Is(err, errNotLoopback) || errors.Is(err, errAnswerTooLong) {
 			e.Class = Config
 		}
@@ -301,13 +305,6 @@ func plain(err error) error {
 		}
 		err = u.Err
 	}
-}
-
-func networkHint(err error) string {
-	if verify := (*tls.CertificateVerificationError)(nil); errors.As(err, &verify) {
-		return "name the authority that signed the server's certificate, if it is your own"
-	}
-	return ""
 }
 
 // clean makes one printable line of s, at most most bytes long.

@@ -105,14 +105,16 @@ func TestTLS(t *testing.T) {
 		server func(*httptest.Server)
 		client func(*sls.Options)
 		want   string // in the error
+		class  sls.Class
 	}{
-		"own CA":       {nil, nil, ""},
-		"system's CAs": {nil, func(o *sls.Options) { o.CA = nil }, "authority"},
-		"other name":   {nil, func(o *sls.Options) { o.Endpoint = "https://sls.test" }, "prod-logs.sls.test"},
+		"own CA":       {nil, nil, "", ""},
+		"system's CAs": {nil, func(o *sls.Options) { o.CA = nil }, "the route has no ca_file; name in ca_file", sls.Untrusted},
+		"other CA":     {nil, func(o *sls.Options) { o.CA, o.CAFile = []byte(otherCA), "/etc/ca.pem" }, "its authority is not in ca_file /etc/ca.pem", sls.Untrusted},
+		"other name":   {nil, func(o *sls.Options) { o.Endpoint = "https://sls.test" }, `it is not for "prod-logs.sls.test"; see whether endpoint`, sls.Untrusted},
 		"TLS 1.1": {func(s *httptest.Server) {
 			s.TLS.MinVersion, s.TLS.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-		}, nil, "protocol version"},
-		"TLS 1.2": {func(s *httptest.Server) { s.TLS.MaxVersion = tls.VersionTLS12 }, nil, ""},
+		}, nil, "protocol version", sls.Network},
+		"TLS 1.2": {func(s *httptest.Server) { s.TLS.MaxVersion = tls.VersionTLS12 }, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := server(t, answering, c.server)
@@ -123,7 +125,7 @@ func TestTLS(t *testing.T) {
 			if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
-			if err != nil && asError(t, err).Class != sls.Network {
+			if err != nil && asError(t, err).Class != c.class {
 				t.Errorf("got class %q", asError(t, err).Class)
 			}
 		})
@@ -246,3 +248,16 @@ func TestSilent(t *testing.T) {
 		t.Errorf("got %q, %v", b, err)
 	}
 }
+
+// otherCA signed nothing here.
+const otherCA = `-----BEGIN CERTIFICATE-----
+MIIBeDCCAR2gAwIBAgIUBh09F4s44/TGHCeQlbjakqD+7mwwCgYIKoZIzj0EAwIw
+EDEOMAwGA1UEAwwFb3RoZXIwIBcNMjYxMTI1MjA1MzMwWhgPMjEyNjExMDEyMDUz
+MzBaMBAxDjAMBgNVBAMMBW90aGVyMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+sPQc3WE8CY7qH9z/WjsCFPDOIF++xw28DLYjSpA+6frr7KKGFXWvpHcFLypfBOug
+LLBBLEbcw+elw96HCSuMQ6NTMFEwHQYDVR0OBBYEFFf/D3z5Jrv2HIw1UEWHOBnT
+hfSFMB8GA1UdIwQYMBaAFFf/D3z5Jrv2HIw1UEWHOBnThfSFMA8GA1UdEwEB/wQF
+MAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIhAPhj0v/0Oq0ThLD+RLxm3Hl33Yw3yCa5
+D6zykAB2mfwPAiEAmMy8P7PCZ1hAppyAZn54M5WXgqZWe7cVvVwPF6wZ8r4=
+-----END CERTIFICATE-----
+`
