@@ -320,13 +320,19 @@ func TestDeletedInAPause(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r.known(taken, "offset 6, lag 7 bytes", "  held ")
-			r.known(born, "offset 0, lag 5 bytes", "  held ")
+			for name, position := range map[string]string{taken: "offset 6, lag 7 bytes", born: "offset 0, lag 5 bytes"} {
+				r.known(name, position, "  yes ", "*.log, though nothing is there now", "the agent holds it open", "no data key: revoked")
+			}
+			r.until("status to count them", func() bool {
+				s, code := r.status()
+				return code == 3 && first(s).Files.Lag == 12 && first(s).Files.Held > 0
+			})
 			if end == "stop" {
 				r.stop()
 			} else {
 				r.kill()
 			}
+			r.known(taken, "offset 6, lag 7 bytes", "  held ", "no agent answers")
 			r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
 			r.start()
 			var out string

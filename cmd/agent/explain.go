@@ -102,6 +102,9 @@ func (e *explaining) stream(s conf.Stream) error {
 		e.say("no", "none of its include patterns matches: %s", strings.Join(s.Include, " "))
 	case x.Exclude != "":
 		e.say("no", "include %s matches, but so does exclude %s", x.Include, x.Exclude)
+	case x.Err != nil && held(x.Known):
+		e.taken++
+		e.say("yes", "include %s, though %s", x.Include, cannot(x.Err))
 	case x.Err != nil:
 		e.say("no", "include %s matches, but %s", x.Include, cannot(x.Err))
 	default:
@@ -118,7 +121,7 @@ func (e *explaining) stream(s conf.Stream) error {
 	if x.Known != nil || x.Takes() {
 		e.position(&x, as)
 	}
-	if x.Takes() && e.running != nil {
+	if (x.Takes() || held(x.Known)) && e.running != nil {
 		e.problems(s.Name)
 	}
 	return nil
@@ -160,13 +163,19 @@ func (e *explaining) position(x *tail.Explanation, as time.Time) {
 		}
 		e.say("record", "%s", strings.TrimSpace(s.Name+" "+what))
 	}
-	if p.Deleted && p.Closed == 0 {
+	switch {
+	case held(p) && e.running != nil:
 		e.say("held", "it has no name left; the agent holds it open to read the rest")
+	case held(p):
+		e.say("held", "it has no name left, and no agent answers: the next one reads the rest if systemd kept it, or tells it as lost")
 	}
 	if p.Closed != 0 {
 		e.say("closed", "since %s", time.Unix(p.Closed, 0).UTC().Format(time.RFC3339))
 	}
 }
+
+// held reports whether the file was deleted before all of it was taken.
+func held(p *record.Position) bool { return p != nil && p.Deleted && p.Closed == 0 }
 
 // problems says what the agent that runs says of the stream.
 func (e *explaining) problems(stream string) {
