@@ -46,6 +46,9 @@ func TestScan(t *testing.T) {
 				return h.seal(c, 0, base, base, batch(base, 0, string(slices.Repeat([]byte("x"), n))))
 			}
 			e, long := envelope(10), envelope(400_000)
+			for e[len(e)-1] == 0x89 { // else, without its last byte, it is whole before another
+				e = envelope(10)
+			}
 			st := stub(t, e)
 			forged := slices.Clone(e)
 			forged[len(forged)-1] ^= 1
