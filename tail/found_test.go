@@ -2,7 +2,9 @@ package tail_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
+	"time"
 
 	"sealtail/record"
 )
@@ -176,6 +178,34 @@ func TestFoundThenRewritten(t *testing.T) {
 		b.wantSet(want...)
 		b.wantLosses(fmt.Sprintf("a.log 0-%d rewritten unread", len(numbered("a", 0, 10))))
 	}
+}
+
+// A file that begins at its end, be it old or a copy of what was read, does so
+// after a restart too, though nobody took chunks when that was found out.
+func TestFoundAtItsEnd(t *testing.T) {
+	b := newBench(t, "*.log*")
+	b.o.IgnoreOlder = time.Hour
+	all := numbered("a", 0, 200)
+	b.write("a.log", all)
+	b.step(0)
+	b.write("a.log", "in the window\n")
+	b.step(second)
+	b.want(append(lines(all), "in the window")...)
+	b.write("a.log.1", all)
+	b.truncate("a.log", 0)
+	b.write("old.log", "old\n")
+	at := time.Now().Add(-2 * time.Hour)
+	b.do(os.Chtimes(b.path("old.log"), at, at))
+	for range 3 {
+		b.tail.Round(second)
+	}
+	b.step(second)
+	b.start()
+	for range 8 {
+		b.step(second)
+	}
+	b.want()
+	b.wantLosses()
 }
 
 // Ends tells nothing before it returns: a stream that begins at the end of its

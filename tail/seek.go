@@ -7,6 +7,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"sealtail/record"
 )
 
 // want has the content of a position without a file looked for.
@@ -143,11 +145,18 @@ func (t *Tailer) tryWanted(path string) {
 			f = c
 		}
 	}
+	own := f != nil && f.pos.Path == path
+	if f == nil && t.among(t.unbound[st.Ino], fd, path) == nil {
+		// One that ends before the position is to be known, so that it is not taken
+		// for one that was rotated before anybody saw it.
+		if n := (&file{pos: record.Position{ID: newID(), Path: path}, fd: -1}); t.taken(n, fd, &st) {
+			f = n
+		}
+	}
 	if f == nil {
 		unix.Close(fd)
 		return
 	}
-	own := f.pos.Path == path
 	t.unwant(f)
 	if f.pos.Path != path {
 		t.after(unrotate(f.pos.Path), st.Mtim.Nano())

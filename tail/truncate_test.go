@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"sealtail/record"
 )
@@ -211,6 +212,36 @@ func TestH07_KilledBeyondTheCopy(t *testing.T) {
 			b.wantLosses()
 		}
 	}
+}
+
+// A copy that ends before what was read, under a name that the patterns do not
+// match, is not taken later for a file that was rotated before anybody saw it.
+func TestH07_CopyIsNoSibling(t *testing.T) {
+	b := newBench(t)
+	all := numbered("a", 0, 200)
+	b.write("a.log", all)
+	b.step(0)
+	b.write("a.log", "in the window\n")
+	b.step(second)
+	b.want(append(lines(all), "in the window")...)
+	b.write("a.log.3", all)
+	b.truncate("a.log", 0)
+	for range 8 {
+		b.step(second)
+	}
+	b.write("a.log", "fresh\n")
+	b.step(second)
+	b.want("fresh")
+	at := time.Now().Add(-time.Minute)
+	b.stop()
+	b.do(os.Chtimes(b.path("a.log"), at, at))
+	b.rename("a.log", "a.log.2")
+	b.write("a.log", "next\n")
+	for range 8 {
+		b.step(second)
+	}
+	b.want("next")
+	b.wantLosses()
 }
 
 // The copy is there, and grows, before the original is truncated.
