@@ -251,7 +251,7 @@ func TestLogstoreDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.run("sealtail", "provision", "-c", c.path("provision.toml"))
-	c.stop() // the agent would look again within minutes; at its start it does so at once
+	c.stop() // the agent would look again within 40 s; at its start it does so at once
 	c.edit(shipSoon, shipAll)
 	c.start()
 	c.until("the rest", func() bool { return len(first)+len(c.open()) >= l.total() })
