@@ -92,4 +92,4 @@ test-image: ## the image under podman and runc without any right, and arm64's un
 	go test -tags image -count=1 -timeout 15m -v ./test/image
 
 test-systemd: ## the packages on a Debian machine in systemd-nspawn: rsyslog, logrotate, upgrades, pauses, drop-ins, purge
-	go test -tags systemd -count=1 -timeout 30m -v ./test/systemd
+	go test -tags systemd -count=1 -timeout 30m -parallel 4 -v ./test/systemd

@@ -9,14 +9,22 @@ import (
 	"time"
 )
 
-// times are of the key: its life is over in 20 s, where the default is 2 h.
-const times = `refresh = "2s"
-rotate = "5s"
-hard_age = "10s"
-grace = "10s"
-confirm = "500ms"
-retry_max = "1s"
-retry_revoked = "1s"`
+// times are of the key: a 60th of the defaults, so that its life is over in
+// two minutes. Of call_timeout, which bounds a call, a 60th would be less than
+// a loaded machine needs.
+const (
+	times = `refresh = "5s"
+rotate = "30s"
+hard_age = "1m"
+grace = "1m"
+confirm = "167ms"
+retry_max = "500ms"
+retry_revoked = "1s"
+credentials_grace = "5s"`
+
+	hardAge = time.Minute
+	grace   = time.Minute
+)
 
 // TestLifecycle has the agent follow what rsyslog writes and logrotate rotates,
 // through all that is done to a service; every line is opened once.
@@ -106,9 +114,9 @@ func TestLifecycle(t *testing.T) {
 	m.sh("test ! -e /var/lib/sealtail -a ! -e /etc/sealtail/sealtail.toml -a -e /etc/sealtail/keyring.json -a -d /srv/sealed")
 }
 
-// TestPauseAcrossUpgrade takes the key away for longer than a data key may live.
-// Meanwhile files are written, rotated and deleted, the agent is restarted and
-// upgraded.
+// TestPauseAcrossUpgrade takes the key away for longer than a data key may live
+// in an outage. Meanwhile files are written, rotated and deleted, the agent is
+// restarted and upgraded.
 func TestPauseAcrossUpgrade(t *testing.T) {
 	m := install(t, "", times)
 	m.run("systemctl", "start", "sealtail")
@@ -119,32 +127,78 @@ func TestPauseAcrossUpgrade(t *testing.T) {
 	paused := time.Now()
 	m.until("systemd's status to tell it", func() bool { return strings.Contains(m.property("StatusText"), "paused") })
 	m.rotate() // what was read before the pause is in this file
+	m.pastRestarts(func() {})
+	m.until("the data key's life to be over", func() bool { return time.Since(paused) > hardAge+grace })
+	m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
+	m.rotate()
+	m.everyLineOnce(l.end())
+}
+
+// TestOutageAcrossUpgrade has the key service fail, then fall silent. Sealing
+// goes on under the data key at hand until it is too old, and waits from then
+// on, whatever is done to the agent and to its files.
+func TestOutageAcrossUpgrade(t *testing.T) {
+	m, c := installCloud(t, times)
+	m.run("systemctl", "start", "sealtail")
+	l := m.begin()
+	m.until("lines", func() bool { return m.count() > 0 })
+	c.ask("POST", "faults", `{"service": "kms", "status": 503}`)
+	out := time.Now()
+	m.until("the data key to get old", func() bool { return m.logged("data key not refreshed") > 0 })
+	m.rotate()
+	sealed := m.status().Sealed.Records
+	m.until("sealing to go on", func() bool { return m.status().Sealed.Records > sealed })
+	m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
+	// The data key is at most as old as it may get before it is rotated.
+	if after := time.Since(out); after < hardAge+grace-36*time.Second {
+		t.Errorf("sealing paused after %v of an outage", after)
+	}
+	m.until("systemd's status to tell it", func() bool { return strings.Contains(m.property("StatusText"), "outage") })
+	m.rotate() // what was read before the pause is in this file
+	m.pastRestarts(c.silence)
+	c.speak()
+	if got := m.status().Key; got.State != "init" && got.State != "paused" {
+		t.Errorf("a service that fails gave a key: %s", got.State)
+	}
+	c.ask("DELETE", "faults", "")
+	m.rotate()
+	m.everyLineOnce(l.end())
+}
+
+// pastRestarts rotates files in a pause until those of its beginning are
+// deleted, restarts the agent, and upgrades it after between.
+func (m *machine) pastRestarts(between func()) {
+	m.t.Helper()
+	pid := m.property("MainPID")
+	waits := func(what, version string) {
+		m.t.Helper()
+		m.until("the pause of "+what, func() bool {
+			return m.property("MainPID") != pid && m.logged(version) > 0 && strings.Contains(m.property("StatusText"), "paused")
+		})
+		pid = m.property("MainPID")
+		m.followed()
+	}
 	held := strings.TrimSpace(m.sh("stat -c %i /var/log/app/app.log"))
 	for range 4 {
 		m.rotate()
 	}
 	if files := m.sh("stat -c %i /var/log/app/*"); strings.Contains(files, held) {
-		t.Fatalf("inode %s is there still: %s", held, files)
+		m.t.Fatalf("inode %s is there still: %s", held, files)
 	}
 	m.run("systemctl", "restart", "sealtail")
-	m.until("the pause again", func() bool { return m.logged("sealing paused") > 1 })
-	m.followed()
+	waits("the restarted agent", older)
 	for range 3 {
 		m.rotate()
 	}
-	m.run("dpkg", "-i", deb("sealtail", newer))
-	m.until("the pause of the newer version", func() bool { return m.logged(newer) > 0 && m.logged("sealing paused") > 2 })
-	m.followed()
+	between()
+	m.run("dpkg", "-i", "--force-confold", deb("sealtail", newer))
+	waits("the newer version", newer)
 	for range 3 {
 		m.rotate()
 	}
 	if got := m.property("NRestarts"); got != "0" {
-		t.Errorf("it was restarted %s times by systemd", got)
+		m.t.Errorf("it was restarted %s times by systemd", got)
 	}
-	m.until("the data key's life to be over", func() bool { return time.Since(paused) > 20*time.Second })
-	m.run("sealtail", "keyring", "enable", "-f", "/etc/sealtail/keyring.json")
-	m.rotate()
-	m.everyLineOnce(l.end())
 }
 
 // TestKillInPause kills the agent while it holds a deleted file. What is in
@@ -167,10 +221,23 @@ func TestKillInPause(t *testing.T) {
 			m.until("lines", func() bool { return m.count() > 0 })
 			m.run("sealtail", "keyring", "disable", "-f", "/etc/sealtail/keyring.json")
 			m.until("the pause", func() bool { return m.logged("sealing paused") > 0 })
-			for range 3 { // the third deletes what was the first
+			for range 2 { // what was sealed in part is the second before
 				m.rotate()
 			}
-			m.until("the agent to hold it", func() bool { return m.status().Files.Held > 0 })
+			m.run("mv", "/var/log/app/app.log.2", "/var/log/app/last.log")
+			var size, offset, lag int64
+			fmt.Sscan(m.run("stat", "-c", "%s", "/var/log/app/last.log"), &size)
+			m.run("rm", "/var/log/app/last.log")
+			// A start after this knows of every byte of it.
+			m.until("the agent to hold it, and to have that committed", func() bool {
+				said := m.try("sealtail", "explain", "-c", "/etc/sealtail/sealtail.toml", "/var/log/app/last.log")
+				_, position, _ := strings.Cut(said, "  position  ")
+				fmt.Sscanf(position, "offset %d, lag %d", &offset, &lag)
+				return strings.Contains(said, "  held  ") && offset+lag == size && m.status().Files.Held > 0
+			})
+			if toSeal := m.status().Files.Lag; toSeal < lag {
+				t.Errorf("%d bytes are to be sealed, %d of a deleted file alone", toSeal, lag)
+			}
 			m.run("systemctl", "kill", "-s", "KILL", "sealtail")
 			m.until("another start", func() bool { return m.property("NRestarts") == "1" && m.logged("sealing paused") > 1 })
 			m.followed()

@@ -12,9 +12,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +50,9 @@ func TestMain(m *testing.M) {
 		}
 		if err == nil {
 			defer os.RemoveAll(debs)
+			err = command("go", "build", "-o", filepath.Join(debs, "sealtail-emulator"), "../../cmd/emulator")
+		}
+		if err == nil {
 			err = makePackages("../..", older)
 			if err == nil {
 				err = makeNewer()
@@ -133,18 +138,52 @@ func makeRoot() error {
 // A machine is one that runs.
 type machine struct {
 	t      *testing.T
-	leader string // process id of its systemd
+	leader string   // process id of its systemd
+	sealed []string // arguments by which the reader finds and opens what is sealed
 }
 
-// boot starts a machine. It skips the test where this system allows none.
+// apart runs a command in control groups of its own below this process's: two
+// systemds in the same would take each other's services for theirs.
+const apart = `name=$1; shift
+while IFS=: read -r _ controllers path; do
+	case $controllers in
+	name=systemd) root=/sys/fs/cgroup/systemd ;;
+	"") root=/sys/fs/cgroup/unified; [ -d $root ] || root=/sys/fs/cgroup ;;
+	*) continue ;;
+	esac
+	mkdir "$root$path/$name" && echo $$ >"$root$path/$name/cgroup.procs"
+done </proc/self/cgroup
+exec "$@"`
+
+// removeGroups removes the control groups of a machine that has ended.
+func removeGroups(name string) {
+	for _, root := range []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		var groups []string
+		filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && strings.Contains(path, name) {
+				groups = append(groups, path)
+			}
+			return nil
+		})
+		for _, group := range slices.Backward(groups) {
+			os.Remove(group)
+		}
+	}
+}
+
+// boot starts a machine, beside those of other tests. It skips the test where
+// this system allows none.
 func boot(t *testing.T) *machine {
 	t.Helper()
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
 	var said bytes.Buffer
-	nspawn := exec.Command("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--machine", fmt.Sprintf("sealtail-%d", time.Now().UnixNano()),
+	name := fmt.Sprintf("sealtail-%d", time.Now().UnixNano())
+	nspawn := exec.Command("sh", "-c", apart, "sh", name, "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--machine", name,
 		"--capability=CAP_IPC_LOCK", // without it mlock is not even allowed to users with a limit
+		"--read-only",               // of the root itself, which others use too
 		"--volatile=overlay", "--directory", root, "--bind-ro="+debs+":/debs", "--private-network", "--console=pipe", "--boot", "systemd.show_status=0")
 	nspawn.Stdout, nspawn.Stderr = &said, &said
 	if err := nspawn.Start(); err != nil {
@@ -152,7 +191,7 @@ func boot(t *testing.T) *machine {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- nspawn.Wait() }()
-	m := &machine{t: t}
+	m := &machine{t: t, sealed: []string{"--dir", "/srv/sealed", "--keyring", "/root/offline.json"}}
 	t.Cleanup(func() {
 		if m.leader != "" {
 			if t.Failed() {
@@ -165,6 +204,7 @@ func boot(t *testing.T) *machine {
 			nspawn.Process.Kill()
 		}
 		<-ended
+		removeGroups(name)
 	})
 	children := fmt.Sprintf("/proc/%d/task/%d/children", nspawn.Process.Pid, nspawn.Process.Pid)
 	deadline := time.After(patience)
@@ -268,7 +308,8 @@ type stream struct {
 	Ledger struct {
 		Lost int64 `json:"lost_bytes"`
 	}
-	Key struct{ State string }
+	Key    struct{ State string }
+	Sealed struct{ Records int64 }
 }
 
 // status returns how the stream stands, nothing if the agent does not say.
@@ -330,7 +371,7 @@ sink = "archive"
 // opened returns the lines that the reader opens, the chain being whole.
 func (m *machine) opened() []string {
 	m.t.Helper()
-	cmd := m.in("sealtail-reader", "open", "--dir", "/srv/sealed", "--keyring", "/root/offline.json", "--signers", "/root/signers")
+	cmd := m.in("sealtail-reader", append([]string{"open", "--signers", "/root/signers"}, m.sealed...)...)
 	var findings bytes.Buffer
 	cmd.Stderr = &findings
 	out, err := cmd.Output()
@@ -345,7 +386,7 @@ func (m *machine) opened() []string {
 
 // count returns how many lines can be opened so far.
 func (m *machine) count() (n int) {
-	fmt.Sscan(m.try("sh", "-c", "sealtail-reader open --dir /srv/sealed --keyring /root/offline.json 2>/dev/null | wc -l"), &n)
+	fmt.Sscan(m.try("sh", append([]string{"-c", `sealtail-reader open "$@" 2>/dev/null | wc -l`, "sh"}, m.sealed...)...), &n)
 	return n
 }
 
