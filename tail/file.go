@@ -29,10 +29,11 @@ type file struct {
 	twin  *file  // next with the same head
 	head  uint64 // that it is filed under in heads
 
-	opens      []opening    // as of the last read that came to its end
-	prev, next *file        // whose open records go on here; where those of this go on
-	container  []record.Tag // as its path tells them
-	tagged     string       // that path
+	opens      []opening     // as of the last read that came to its end
+	prev, next *file         // whose open records go on here; where those of this go on
+	linked     time.Duration // when prev was found
+	container  []record.Tag  // as its path tells them
+	tagged     string        // that path
 
 	told      bool          // the receiver has a position of this ID
 	held      bool          // told to Options.Hold

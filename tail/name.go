@@ -102,6 +102,9 @@ func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind u
 		t.detach(e)
 		t.attach(e, f, p)
 		t.succeed(f, p)
+		if t.o.Format == "cri" && !t.o.Once && f.pos.Offset == 0 && f.gz == nil {
+			t.unseen = append(t.unseen, f)
+		}
 	case f.name.at == nil:
 		f.name.count--
 		t.attach(e, f, p)
@@ -213,6 +216,7 @@ func (t *Tailer) detach(e *entry) {
 
 // settle says what became of the files that lost a name in a scan.
 func (t *Tailer) settle() {
+	t.chain()
 	for _, f := range t.touched {
 		f.name.touched = false
 		switch {

@@ -372,6 +372,68 @@ func TestH54_CRIAcrossRotation(t *testing.T) {
 	}
 }
 
+// A line is torn at a rotation, and its first half comes to the old file when
+// its second is in the new one.
+func TestH54_TornAtRotation(t *testing.T) {
+	b := newBench(t, "*/*.log")
+	b.o.Format, b.loose = "cri", true
+	const log, old = "ns_pod_uid/c/0.log", "ns_pod_uid/c/0.log.20261123-144555"
+	b.o.Include = []string{b.path("*/*/*.log")}
+	b.write(log, criLine("stdout", "F", "first"))
+	b.step(0)
+	b.want("first")
+	b.rename(log, old)
+	b.write(log, criLine("stdout", "F", "second half")+criLine("stdout", "F", "next"))
+	b.step(second)
+	b.want()
+	b.write(old, criLine("stdout", "P", "first half, "))
+	b.step(second)
+	b.step(second)
+	b.wantSet("first half, second half", "next")
+	if p := b.position(log); p.Offset != p.Size || len(p.Sources) > 0 {
+		t.Errorf("position %+v", p)
+	}
+}
+
+// What was rotated before it was seen goes on in the next, too: a container that
+// floods, or no agent for a while.
+func TestH54_RotatedUnseen(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		b := newBench(t, "*/*.log")
+		b.o.Format, b.loose = "cri", true
+		const log = "ns_pod_uid/c/0.log"
+		b.o.Include = []string{b.path("*/*/*.log*")}
+		b.write(log, criLine("stdout", "F", "first")+criLine("stdout", "P", "a1 "))
+		if known {
+			b.step(0)
+			b.want("first")
+			b.stop()
+		}
+		old := time.Now().Add(-time.Minute)
+		for i, text := range []string{
+			criLine("stdout", "F", "a2") + criLine("stdout", "P", "b1 "),
+			criLine("stdout", "F", "b2") + criLine("stdout", "P", "c1 "),
+			criLine("stdout", "F", "c2") + criLine("stdout", "F", "last"),
+		} {
+			name := fmt.Sprintf("%s.20261123-14455%d", log, 5-i) // names tell no order
+			b.rename(log, name)
+			b.do(os.Chtimes(b.path(name), old, old.Add(time.Duration(i)*time.Second)))
+			b.write(log, text)
+		}
+		for range 5 {
+			b.step(second)
+		}
+		want := []string{"a1 a2", "b1 b2", "c1 c2", "last"}
+		if !known {
+			want = append(want, "first")
+		}
+		b.wantSet(want...)
+		if p := b.position(log); p.Offset != p.Size || len(p.Sources) > 0 {
+			t.Errorf("position %+v", p)
+		}
+	}
+}
+
 // Pieces of stdout and stderr that lie between one another are joined apart,
 // with the time of the first, and the tags of the path.
 func TestH55_InterleavedPartials(t *testing.T) {

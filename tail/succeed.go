@@ -1,10 +1,12 @@
 package tail
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +16,11 @@ import (
 // A file whose path another takes may have ended inside of a record: its
 // successor is read only when it is known what goes on there. Such a record is
 // one of the file where it began, and both positions move in one entry.
+
+// lateWait is how long a successor waits for the last of a file that ends with
+// no open record. containerd tears the line at which it is told to reopen its
+// log, and may write the first half to the old file after the second to the new.
+const lateWait = 200 * time.Millisecond
 
 // vacate notes that f leaves its path, or was last seen there.
 func (t *Tailer) vacate(f *file) {
@@ -74,6 +81,51 @@ func (old *file) passOn(n *file) {
 	}
 }
 
+// chain links logs of a container that were rotated before they were seen, the
+// oldest first, and the last with the one that is written to. What that goes
+// on by its path alone goes on in the oldest of them.
+func (t *Tailer) chain() {
+	if len(t.unseen) == 0 {
+		return
+	}
+	logs := map[string][]*file{}
+	for _, f := range t.unseen {
+		if f.index >= 0 && f.fd >= 0 && f.name.at != nil && f.pos.Offset == 0 {
+			p := unrotate(f.pos.Path)
+			logs[p] = append(logs[p], f)
+		}
+	}
+	clear(t.unseen)
+	t.unseen = t.unseen[:0]
+	for p, fs := range logs {
+		if len(fs) < 2 {
+			continue
+		}
+		written := make(map[*file]int64, len(fs))
+		for _, f := range fs {
+			var st unix.Stat_t
+			if t.fstat(f, &st) == nil {
+				written[f] = st.Mtim.Nano()
+			}
+			if f.pos.Path == p {
+				written[f] = math.MaxInt64
+			}
+		}
+		slices.SortFunc(fs, func(a, b *file) int { return cmp.Compare(written[a], written[b]) })
+		last := fs[len(fs)-1]
+		if last.pos.Path != p {
+			continue
+		}
+		if old := last.prev; old != nil {
+			t.unlink(last)
+			t.link(old, fs[0])
+		}
+		for i, f := range fs[1:] {
+			t.link(fs[i], f)
+		}
+	}
+}
+
 // resume is called when f has its file: an earlier run may have known what it
 // goes on.
 func (t *Tailer) resume(f *file) {
@@ -93,7 +145,7 @@ func (t *Tailer) link(old, f *file) {
 			return
 		}
 	}
-	old.next, f.prev = f, old
+	old.next, f.prev, f.linked = f, old, t.now
 	t.linked = append(t.linked, f)
 	if old.pos.Next != f.pos.ID {
 		old.pos.Next = f.pos.ID
@@ -185,6 +237,8 @@ func (t *Tailer) across(f *file) *record.Chunk {
 		return nil
 	case !old.end.read:
 		t.enqueue(old)
+		return nil
+	case len(old.opens) == 0 && t.now < f.linked+lateWait:
 		return nil
 	case len(old.opens) == 0:
 		return t.handOver(f)

@@ -188,6 +188,7 @@ type Tailer struct {
 	closed      map[string]error // by path: what the patterns take and this user may not read
 	closedFirst string           // of these, by name
 	late        []*dir           // to be listed again soon
+	unseen      []*file          // found in this scan, and nothing read of them: may go on in one another
 	touched     []*file          // whose names changed in this scan
 	scratch     []byte
 	dirents     []byte
