@@ -396,16 +396,19 @@ func (m *model) copytruncate(c *content) {
 		return
 	}
 	base := c.name
-	m.tail.Round(time.Second)
-	m.append(c)
-	m.retire(c)
-	if m.r.IntN(2) == 0 {
-		m.tail.Round(time.Second)
-	}
 	m.rotated++
 	to := fmt.Sprintf("%s.%d", base, 1000+m.rotated)
 	if m.r.IntN(3) == 0 {
 		to = fmt.Sprintf("%s.%d.log", strings.TrimSuffix(base, ".log"), 1000+m.rotated)
+	}
+	m.tail.Round(time.Second)
+	m.append(c)
+	if m.o.MaxOpen == 1000 && m.r.IntN(2) == 0 && m.copyReadOn(c, to) {
+		return
+	}
+	m.retire(c)
+	if m.r.IntN(2) == 0 {
+		m.tail.Round(time.Second)
 	}
 	m.logf("copy %d %s to %s and truncate", c.id, base, to)
 	m.copy(base, to)
@@ -417,6 +420,46 @@ func (m *model) copytruncate(c *content) {
 	c.name = to
 	m.settle()
 	m.account(nil, "")
+}
+
+// copyReadOn has what is written between the copy and the truncation read before
+// the truncation, with the agent killed here or there, and reports whether so
+// much is known of c that the copy can be told by it.
+func (m *model) copyReadOn(c *content, to string) bool {
+	take := func() {
+		m.tail.Round(time.Second)
+		m.receive(1 << 30)
+		m.commit(len(m.pending))
+	}
+	for c.size < 1500 {
+		m.append(c)
+	}
+	take()
+	if c.off < 1024 { // its last line is unfinished
+		return false
+	}
+	base := c.name
+	m.logf("copy %d %s to %s", c.id, base, to)
+	m.copy(base, to)
+	m.retire(c)
+	take()
+	if c.off != c.size {
+		m.failf("content %d: %d bytes committed, want %d", c.id, c.off, c.size)
+	}
+	kill := m.r.IntN(4)
+	if kill == 1 {
+		m.restart()
+	}
+	m.logf("truncate %s", base)
+	m.truncate(base, 0)
+	m.anew(base)
+	if kill == 2 {
+		m.restart()
+	}
+	c.name = to
+	m.settle()
+	m.account(nil, "")
+	return true
 }
 
 // lose takes away what is unread of c, which is told to the byte.

@@ -217,7 +217,7 @@ func (t *Tailer) afterFirstScan() {
 	}
 	var st unix.Stat_t
 	for _, f := range t.files {
-		if !f.told && !f.undecided() && f.fd >= 0 && t.fstat(f, &st) == nil {
+		if f.pos.Offset == 0 && !f.undecided() && f.fd >= 0 && t.fstat(f, &st) == nil {
 			t.suspect(f, f.fd, &st) // anew: what it may be the copy of is known now
 		}
 	}
