@@ -244,8 +244,11 @@ func TestNoOldKeyInMemory(t *testing.T) {
 	if os.Getenv(memoryChild) != "" {
 		t.Skip("in the child")
 	}
+	if raceDetector {
+		t.Skip("the race detector's frames are not those of what is released, and Scrub may not reach all of them")
+	}
 	for _, suite := range suites {
-		for _, end := range waysToEnd {
+		for _, end := range []string{"rotate", "revoke", "stop"} {
 			t.Run(suite.String()+" "+end, func(t *testing.T) {
 				c := startChild(t, suite)
 				c.do("seal")

@@ -2,6 +2,4 @@
 
 package seal_test
 
-// waysToEnd are those of a data key. The race detector makes each take ten
-// times as long.
-var waysToEnd = []string{"rotate"}
+const raceDetector = true
