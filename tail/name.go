@@ -71,12 +71,14 @@ func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind u
 	switch {
 	case err != nil && gone(err):
 		t.detach(e)
+		t.unname(d, n, e)
 		return
 	case err != nil:
 		t.refuse(e, p, err)
 		return
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		t.detach(e)
+		t.unname(d, n, e)
 		t.refuse(e, p, errKind)
 		return
 	}

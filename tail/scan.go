@@ -111,7 +111,7 @@ func (t *Tailer) scanDir(d *dir, deep bool) {
 		t.empty(d)
 	default:
 		t.n.ScanErrors++
-		if err != unix.ENOTDIR {
+		if err != unix.EMFILE && err != unix.ENFILE {
 			t.bar(d.path, err)
 		}
 		t.failed = t.failed || err != unix.EACCES && err != unix.EPERM
