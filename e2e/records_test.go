@@ -33,6 +33,7 @@ drop = ["DEBUG"]
 	appendTo(t, log, stamp+"stdout F st\n"+stamp+"stdout F INFO x\n"+stamp+"stdout F \tat a.B(C.java:1)\n"+stamp+"stdout F INFO y\nnot so\n")
 	r.start()
 	r.until("all", func() bool { return len(r.open()) >= 6 })
+	r.until("nothing to be left to seal", func() bool { s, _ := r.status(); return first(s).Files.Lag == 0 })
 	r.stop()
 	got := map[string]opened{}
 	for _, o := range r.open() {

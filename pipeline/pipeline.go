@@ -93,11 +93,12 @@ type entry struct {
 	moved []record.Position
 }
 
-// Stats counts what went through since the start. Bytes: Raw of the files,
-// Encoded of LogGroupLists, Content after compression, Sealed of envelopes.
+// Stats counts what went through since the start. Bytes: Taken of the files,
+// Raw of these the records', Encoded of LogGroupLists, Content after
+// compression, Sealed of envelopes.
 type Stats struct {
 	Records, Batches, Halved, Heartbeats, Pauses int64
-	Raw, Encoded, Content, Sealed                int64
+	Taken, Raw, Encoded, Content, Sealed         int64
 
 	// When its two goroutines went on last: at least each second, but for what
 	// Sealer and Spool wait for themselves. Zero while Run does not run.
@@ -106,7 +107,7 @@ type Stats struct {
 
 type counters struct {
 	records, batches, halved, heartbeats, pauses atomic.Int64
-	raw, encoded, content, sealed                atomic.Int64
+	taken, raw, encoded, content, sealed         atomic.Int64
 	collected, appended                          loop.Turn
 }
 
@@ -160,7 +161,7 @@ func (p *Pipeline) Stats() Stats {
 	return Stats{
 		Records: c.records.Load(), Batches: c.batches.Load(), Halved: c.halved.Load(),
 		Heartbeats: c.heartbeats.Load(), Pauses: c.pauses.Load(),
-		Raw: c.raw.Load(), Encoded: c.encoded.Load(), Content: c.content.Load(), Sealed: c.sealed.Load(),
+		Taken: c.taken.Load(), Raw: c.raw.Load(), Encoded: c.encoded.Load(), Content: c.content.Load(), Sealed: c.sealed.Load(),
 		Collected: c.collected.Time(), Appended: c.appended.Time(),
 	}
 }
@@ -320,6 +321,7 @@ func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint
 		return nil
 	}
 	if batch.Size() == 0 {
+		p.count.taken.Add(batch.Taken())
 		return p.commit(ctx, entry{moved: batch.Moved()})
 	}
 	content, codec := p.compress(batch.Encoded())
@@ -338,6 +340,7 @@ func (p *Pipeline) sealBatch(ctx context.Context, batch *record.Batch, kind uint
 	}
 	p.count.batches.Add(1)
 	p.count.records.Add(int64(batch.Records()))
+	p.count.taken.Add(batch.Taken())
 	p.count.raw.Add(batch.Raw())
 	p.count.encoded.Add(int64(batch.Size()))
 	p.count.content.Add(int64(len(content)))

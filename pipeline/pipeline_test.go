@@ -273,6 +273,24 @@ func TestPositionsAloneMakeNoEnvelope(t *testing.T) {
 	})
 }
 
+// What files gave up is counted whether or not records came of it: it waits for
+// nothing any more.
+func TestTakenWithoutRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, pipeline.Options{Stop: "terminated"}, nil)
+		some, none := chunk(1, 0, "one"), chunk(1, 100)
+		some.Raw, some.Taken, none.Taken = 4, 100, 50
+		for i, want := range []int64{100, 150} {
+			r.in <- []*record.Chunk{some, none}[i]
+			time.Sleep(2 * time.Second)
+			if s := r.Stats(); s.Taken != want || s.Raw != 4 {
+				t.Errorf("got %d bytes taken and %d of records, want %d and 4", s.Taken, s.Raw, want)
+			}
+		}
+		r.stop(t)
+	})
+}
+
 // Batches that do not compress are halved until each fits, between chunks,
 // so that positions never run ahead of what is sealed.
 func TestHalvesWhatIsTooLong(t *testing.T) {

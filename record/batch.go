@@ -37,7 +37,8 @@ type Batch struct {
 type mark struct {
 	end         int // of its group in buf
 	records     int
-	raw         int64 // bytes of its file
+	raw         int64 // bytes of its file, of records
+	taken       int64 // bytes that positions advanced by
 	first, last int64 // record times; 0 = no record
 	moved       []Position
 }
@@ -74,10 +75,18 @@ func (b *Batch) Chunks() int { return len(b.marks) }
 // Records is the number of records and events.
 func (b *Batch) Records() int { return b.records }
 
-// Raw is the number of bytes that the chunks took of their files.
+// Raw is the number of bytes of files that the records take.
 func (b *Batch) Raw() (n int64) {
 	for _, m := range b.marks {
 		n += m.raw
+	}
+	return n
+}
+
+// Taken is the number of bytes by which the chunks advance positions.
+func (b *Batch) Taken() (n int64) {
+	for _, m := range b.marks {
+		n += m.taken
 	}
 	return n
 }
@@ -144,7 +153,7 @@ func (b *Batch) Halve() (x, y *Batch) {
 // Add encodes a chunk: its events, each as a group of its own, then its
 // records. The batch keeps no slice of it except Moved, which it copies.
 func (b *Batch) Add(c *Chunk) {
-	m := mark{moved: slices.Clone(c.Moved)}
+	m := mark{taken: c.Taken, moved: slices.Clone(c.Moved)}
 	for _, e := range c.Events {
 		m.saw(b.appendEvent(e))
 	}

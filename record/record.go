@@ -34,6 +34,7 @@ type Chunk struct {
 	Offset  int64 // of the first byte of the run
 	End     int64 // one past its last byte, line end included
 	Raw     int64 // bytes of the file that the records take, where that is not End − Offset; else 0
+	Taken   int64 // bytes by which positions of files advance: also those of records that were dropped, or taken before
 	Time    int64 // when it was read, unix ns: the time of records without one of their own
 	Records []Record
 	Tags    []Tag      // known of this file alone, such as a pod's name

@@ -129,7 +129,8 @@ type Key struct {
 // Sealed is what the pipeline made.
 type Sealed struct {
 	Records    int64 `json:"records"`
-	RawBytes   int64 `json:"raw_bytes"`
+	Taken      int64 `json:"taken_bytes"` // of files: with what was dropped, or had been sealed before
+	RawBytes   int64 `json:"raw_bytes"`   // of files: of the records
 	Batches    int64 `json:"batches"`
 	Heartbeats int64 `json:"heartbeats"`
 	Pauses     int64 `json:"pauses"` // that ended

@@ -199,7 +199,7 @@ func TestTrend(t *testing.T) {
 	add := func() status.Stream {
 		at = at.Add(time.Second)
 		var s status.Stream
-		s.Files.Lag, s.Sealed.RawBytes, s.Spool.PendingB, s.Sink.Bytes = seen-sealed, sealed, pending, uint64(sent)
+		s.Files.Lag, s.Sealed.Taken, s.Spool.PendingB, s.Sink.Bytes = seen-sealed, sealed, pending, uint64(sent)
 		trend.Add(at, &s)
 		return s
 	}

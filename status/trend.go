@@ -21,7 +21,7 @@ type sample struct {
 
 // Add completes s, which is as of now.
 func (t *Trend) Add(now time.Time, s *Stream) {
-	x := sample{now, s.Sealed.RawBytes + s.Files.Lag, s.Sealed.RawBytes, s.Spool.PendingB, int64(s.Sink.Bytes)}
+	x := sample{now, s.Sealed.Taken + s.Files.Lag, s.Sealed.Taken, s.Spool.PendingB, int64(s.Sink.Bytes)}
 	t.samples = append(t.samples, x)
 	if len(t.samples) > maxSamples {
 		t.thin(now)

@@ -119,7 +119,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 			return nil, false
 		}
 		c = t.fill(f, b, g.recs, p.Offset, g.end)
-		c.Path, c.Raw = r.path, g.raw
+		c.Path, c.Raw, c.Taken = r.path, g.raw, int64(g.used)
 		p.From, p.Offset = p.Offset, p.Offset+int64(g.used)
 		p.Marker = t.print(b.mem[max(0, int(lead)+g.used-printBytes) : int(lead)+g.used])
 		p.Was, p.Sources, p.Encoding = p.Sources, g.sources, f.pos.Encoding

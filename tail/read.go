@@ -118,7 +118,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 		t.n.Bytes += int64(g.used)
 		t.n.Records += int64(len(g.recs))
 		c = t.fill(f, b, g.recs, at, g.end)
-		c.Raw = g.raw
+		c.Raw, c.Taken = g.raw, int64(g.used)
 		return c, false
 	}
 }

@@ -302,7 +302,7 @@ func (t *Tailer) joinTwo(old, f *file) *record.Chunk {
 	t.n.Bytes += head + int64(taken)
 	t.n.Records += int64(len(p.recs))
 	c := t.fill(old, b, p.recs, at, size)
-	c.Raw = p.raws
+	c.Raw, c.Taken = p.raws, head+int64(taken)
 	b.moved = append(b.moved, f.pos)
 	c.Moved = b.moved
 	f.told = true

@@ -34,6 +34,7 @@ type bench struct {
 	lines []string // as received
 	files []string // path of each line, relative
 	event []record.Event
+	taken int64 // of the chunks since start
 	parts map[uint64][]string
 
 	noPoll bool            // in run
@@ -98,7 +99,7 @@ func (b *bench) start() {
 	b.o.Positions = b.pos.All()
 	t, err := tail.New(b.o)
 	b.do(err)
-	b.tail = t
+	b.tail, b.taken = t, 0
 }
 
 func (b *bench) stop() {
@@ -118,6 +119,9 @@ func (b *bench) step(d time.Duration) {
 		b.take(c)
 	}
 	b.ledger()
+	if s := b.tail.Ledger(); b.taken != s.Bytes+s.Again {
+		b.t.Fatalf("chunks took %d bytes, want %d: %+v", b.taken, s.Bytes+s.Again, s)
+	}
 }
 
 func (b *bench) take(c *record.Chunk) {
@@ -151,6 +155,7 @@ func (b *bench) take(c *record.Chunk) {
 		b.files = append(b.files, name)
 	}
 	b.event = append(b.event, c.Events...)
+	b.taken += c.Taken
 	b.commit(c)
 	c.Release()
 }

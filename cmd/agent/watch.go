@@ -198,7 +198,7 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 	x := status.Stream{
 		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
 		Files: status.Files{
-			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Raw), Held: t.HeldBytes, Bytes: t.Bytes, Records: t.Records,
+			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Taken), Held: t.HeldBytes, Bytes: t.Bytes, Records: t.Records,
 			Truncated: t.Truncated, Rewritten: t.Rewritten, Closed: t.Closed, ClosedAs: t.ClosedAs, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
 		},
 		Ledger: status.Ledger{
@@ -211,7 +211,7 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 			Proof: k.Proof, Next: k.Next, Calls: k.Calls, Rotated: k.Rotated,
 		},
 		Sealed: status.Sealed{
-			Records: p.Records, RawBytes: p.Raw, Batches: p.Batches, Heartbeats: p.Heartbeats, Pauses: p.Pauses, Bytes: p.Sealed,
+			Records: p.Records, Taken: p.Taken, RawBytes: p.Raw, Batches: p.Batches, Heartbeats: p.Heartbeats, Pauses: p.Pauses, Bytes: p.Sealed,
 		},
 		Spool: status.Spool{
 			Bytes: s.Bytes, MaxBytes: int64(c.Spool.MaxBytes), MinFree: float64(c.Spool.MinFree), Pending: s.Pending, PendingB: s.PendingBytes, Oldest: s.Oldest,
