@@ -1,29 +1,11 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"os"
 	"strconv"
-	"syscall"
 
 	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
 )
-
-// toJournal reports whether systemd's journal reads what is written to w.
-func toJournal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-}
 
 // priorities begins each entry with its level as the journal knows it, <4> for
 // a warning: sd-daemon(3). The journal takes that off.

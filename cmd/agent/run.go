@@ -77,7 +77,7 @@ func newLog(w io.Writer) *zap.Logger {
 	e.EncodeLevel = zapcore.CapitalLevelEncoder
 	e.ConsoleSeparator = " "
 	enc := zapcore.NewConsoleEncoder(e)
-	if toJournal(w) {
+	if command.ToJournal(w) {
 		enc = priorities{enc}
 	}
 	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))

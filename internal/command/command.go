@@ -79,9 +79,14 @@ func (p Program) Report(w io.Writer, err error) int {
 // Tell writes one line, such as an error, a hint or a warning; it writes
 // nothing for an empty text.
 func (p Program) Tell(w io.Writer, kind, text string) {
-	if text != "" {
-		fmt.Fprintf(w, "%s: %s: %s\n", p, kind, strings.ReplaceAll(text, "\n", " "))
+	if text == "" {
+		return
 	}
+	level := ""
+	if ToJournal(w) {
+		level = priority(kind)
+	}
+	fmt.Fprintf(w, "%s%s: %s: %s\n", level, p, kind, strings.ReplaceAll(text, "\n", " "))
 }
 
 // Parse reads flags that may stand before, between and behind the other

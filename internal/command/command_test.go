@@ -5,8 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sealtail/internal/command"
@@ -38,6 +41,35 @@ func TestReport(t *testing.T) {
 	}
 	if err := command.Usage("open: %w", fs.ErrExist); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("got %v, want it to be fs.ErrExist", err)
+	}
+}
+
+// The journal is given priorities, so that it tells at a glance why a service
+// does not start.
+func TestJournal(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	for _, own := range []uint64{1, 0} { // the journal reads another file, and this one
+		t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", st.Dev, st.Ino+own))
+		command.Program("prog").Report(f, command.Hinted(errors.New("it broke"), "mend it"))
+		command.Program("prog").Tell(f, "warning", "it is old")
+		command.Program("prog").Tell(f, "note", "it is new")
+	}
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const plain = "prog: error: it broke\nprog: hint: mend it\nprog: warning: it is old\nprog: note: it is new\n"
+	if got, want := string(b), plain+"<3>prog: error: it broke\n<4>prog: hint: mend it\n<4>prog: warning: it is old\n<6>prog: note: it is new\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
