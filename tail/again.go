@@ -56,6 +56,10 @@ func (t *Tailer) reread() *record.Chunk {
 		}
 		if !done {
 			t.againAt = t.now + t.o.Poll
+			if r.gz == nil { // which is not on its way: others come first
+				r.close()
+				t.again = append(t.again[1:], r)
+			}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package tail_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -450,6 +451,40 @@ func TestHoles(t *testing.T) {
 	if s := b.tail.Stats(); s.Again != 11*n {
 		t.Errorf("again: got %d, want %d", s.Again, 11*n)
 	}
+}
+
+// A hole whose file cannot be read now does not keep others waiting.
+func TestHolesBesideUnreadable(t *testing.T) {
+	b := newBench(t)
+	text := numbered("a", 0, 100)
+	b.write("bad.log", text)
+	b.write("good.log", strings.ToUpper(text))
+	b.step(0)
+	b.lines = nil
+	bad, good := b.position("bad.log"), b.position("good.log")
+	for _, p := range []*record.Position{&bad, &good} {
+		p.From, p.Until, p.Size, p.Marker, p.Offset = 0, p.Offset, p.Offset, record.Print{}, 0
+	}
+	bad.ID, good.ID = 1, 2
+	b.commit(&record.Chunk{Moved: []record.Position{bad, good}})
+	b.start()
+	broken := true
+	b.tail.SetRead(func(fd int, mem []byte, off int64) (int, error) {
+		if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && broken && len(mem) > 1024 && filepath.Base(name) == "bad.log" {
+			return 0, syscall.EIO
+		}
+		return syscall.Pread(fd, mem, off)
+	})
+	for range 4 {
+		b.step(second)
+	}
+	b.want(lines(strings.ToUpper(text))...)
+	broken = false
+	for range 2 {
+		b.step(second)
+	}
+	b.want(lines(text)...)
+	b.wantLosses()
 }
 
 // What the patterns take and the user may not read is told as long as it is so.
