@@ -4,6 +4,7 @@ BUILD = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$(VERSI
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 20000x
 MODELS ?= 3
+SEED ?= 0
 export MAINTAINER
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
@@ -41,9 +42,9 @@ fuzz: ## each fuzz target for FUZZTIME, a count: with a time, Go 1.26 may fail a
 		done; \
 	done
 
-torture: ## kill -9 under rotation, nginx with logrotate ROTATIONS (60) times a run, a million envelopes, cores taken by root, MODELS (3) random models of rotation: minutes
+torture: ## kill -9 under rotation, nginx with logrotate ROTATIONS (60) times a run, a million envelopes, cores taken by root, MODELS (3) models of rotation, each random or of SEED: minutes
 	go test -tags torture -count=1 -timeout 20m -v -run 'KillNine|OwnLogs|Nginx|InAMillion|Core$$' ./e2e ./seal
-	for i in $$(seq $(MODELS)); do go test -count=1 -timeout 20m -v -run 'TestModel$$' ./tail -model.seed=0 -model.steps=10000 || exit 1; done
+	for i in $$(seq $(MODELS)); do go test -count=1 -timeout 20m -v -run 'TestModel$$' ./tail -model.seed=$(SEED) -model.steps=10000 || exit 1; done
 
 soak: ## 20 MB/s to the emulator while both CMKs go off and on, for SOAK (60s)
 	go test -tags torture -count=1 -timeout 40m -v -run Soak ./e2e
