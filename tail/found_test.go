@@ -180,6 +180,30 @@ func TestFoundThenRewritten(t *testing.T) {
 	}
 }
 
+// What was taken and waits for a key is known after a kill, though it fills
+// neither batch nor channel.
+func TestFoundWhileTakenWaits(t *testing.T) {
+	b := newBench(t)
+	b.o.Waiting = func() bool { return true }
+	b.write("a.log", "one\n")
+	b.step(0)
+	b.want("one")
+	b.write("a.log", "two\n")
+	for range 2 {
+		for _, c := range b.tail.Step(second) { // taken, and not committed
+			c.Release()
+		}
+	}
+	b.stop()
+	b.remove("a.log")
+	b.start()
+	for range 8 {
+		b.step(second)
+	}
+	b.want()
+	b.wantLosses("a.log 4-8 deleted unread")
+}
+
 // A file that begins at its end, be it old or a copy of what was read, does so
 // after a restart too, though nobody took chunks when that was found out.
 func TestFoundAtItsEnd(t *testing.T) {

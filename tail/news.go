@@ -36,7 +36,7 @@ func (t *Tailer) tell(f *file) {
 }
 
 // apart reports whether the position is to be told past the channel.
-func (t *Tailer) apart(f *file) bool { return t.leaving || t.blocked || f.untraced() }
+func (t *Tailer) apart(f *file) bool { return t.leaving || t.blocked || t.waits || f.untraced() }
 
 // find has the position told to [Options.Found] if a restart could lose the
 // file without a trace.

@@ -86,6 +86,7 @@ func (t *Tailer) round() {
 	if t.watch == nil && t.watchAt > 0 && t.now >= t.watchAt {
 		t.tryWatch()
 	}
+	t.waits = t.o.Waiting != nil && t.o.Waiting()
 	t.limitOpen()
 	if t.now >= t.nextScan {
 		start, opened := time.Now(), t.n.Opened

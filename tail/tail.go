@@ -113,11 +113,15 @@ type Options struct {
 	// without a trace: those that nothing was taken of, when they are
 	// identified, and again when they were renamed or have grown; those without
 	// a name, when they lose it or have grown; while nobody takes chunks all that
-	// have grown; and when Run ends, all with unread bytes. It is called by the goroutine of Run, also while nobody
-	// takes chunks, and must not block; it may keep the slice. What is told is
+	// have grown, or while Waiting says so; and when Run ends, all with unread bytes. It is called by the goroutine of
+	// Run, also while nobody takes chunks, and must not block; it may keep the slice. What is told is
 	// to be committed at once. Offset is always 0: of a file that more is
 	// committed of, only path, device, inode, size, Deleted and Next are news.
 	Found func([]record.Position)
+
+	// Waiting, if set, reports whether chunks that were taken wait in memory, for
+	// a key or for room. It is asked each Poll.
+	Waiting func() bool
 
 	// Held are descriptors of deleted files that an earlier Tailer told to Hold;
 	// they are this one's from now on. A file that no position fits begins at 0.
@@ -199,6 +203,7 @@ type Tailer struct {
 	remotes     map[uint64]bool // by device
 	scans       int
 	blocked     bool // a chunk is not taken
+	waits       bool // Options.Waiting said so
 	started     bool // the first round's scan is over
 	failed      bool // the last scan could not see everything
 

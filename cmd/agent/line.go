@@ -128,6 +128,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
 		Since: since, Positions: st.files(), Found: l.commit.pending.add, Key: id.key, Log: log,
 		Held: held.of(s.Name), Hold: held.hold(s.Name),
+		Waiting: func() bool { return keys.State().Phase == seal.Paused || sp.Stats().Waiting != "" },
 	})
 	return l, err
 }
