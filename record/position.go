@@ -44,6 +44,19 @@ type Position struct {
 	Trail    Trail    // as the entries told so far, which leave it out; nil: as they did
 	Ends     []Source // of a hole; with PartID: the record is cut there, and goes on
 	Forget   bool     // take the file off the positions
+	Look     int64    // which of its tailer's looks it is of, later ones higher; not stored
+}
+
+// Since returns p as it is to be committed behind known, the same file's: what
+// a later look told of it, past an entry on its way, stays.
+func (p Position) Since(known Position) Position {
+	if p.Forget || known.Look <= p.Look {
+		return p
+	}
+	p.Path, p.Dev, p.Ino, p.Next = known.Path, known.Dev, known.Ino, known.Next
+	p.Size, p.Deleted, p.Closed = max(p.Size, known.Size), known.Deleted, known.Closed
+	p.Look = known.Look
+	return p
 }
 
 // A Source is a position inside the open or cut record of one source stream

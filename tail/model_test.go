@@ -161,7 +161,7 @@ func (m *model) receive(n int) {
 
 func (m *model) commit(n int) {
 	for _, t := range m.pending[:n] {
-		if _, err := m.pos.Apply(m.enc.AppendDelta(nil, t.moved)); err != nil {
+		if _, err := m.pos.Apply(m.enc.AppendDelta(nil, m.since(t.moved))); err != nil {
 			m.failf("%v", err)
 		}
 		for _, r := range t.recs {
@@ -259,6 +259,7 @@ func (m *model) restart() {
 	m.pending = nil
 	m.stop()
 	m.o.Positions = m.pos.All()
+	clear(m.told)
 	t, err := tail.New(m.o)
 	m.do(err)
 	m.tail = t

@@ -80,6 +80,7 @@ func (t *Tailer) found() {
 	t.fresh = t.fresh[:0]
 	if len(ps) > 0 {
 		t.freshWait = min(foundWait, time.Duration(len(ps))*foundEach)
+		t.stamp(ps)
 		t.o.Found(ps)
 	}
 }

@@ -165,9 +165,26 @@ func (t *Tailer) lookHot() {
 	t.lookNoisy()
 }
 
-// next returns the next chunk, nil if there is nothing to send. Ranges to read
-// again take turns with the files.
+// next returns the next chunk, nil if there is nothing to send.
 func (t *Tailer) next() *record.Chunk {
+	c := t.choose()
+	if c != nil {
+		t.stamp(c.Moved)
+	}
+	return c
+}
+
+// stamp has positions say which look they are of. A chunk may be committed
+// behind a later one that was told to [Options.Found].
+func (t *Tailer) stamp(ps []record.Position) {
+	t.looks++
+	for i := range ps {
+		ps[i].Look = t.looks
+	}
+}
+
+// choose makes the next chunk. Ranges to read again take turns with the files.
+func (t *Tailer) choose() *record.Chunk {
 	if t.telling || t.losing {
 		if c := t.news(); c != nil {
 			return c
@@ -201,7 +218,7 @@ func (t *Tailer) next() *record.Chunk {
 			return c
 		}
 		if t.losing {
-			return t.next()
+			return t.choose()
 		}
 	}
 }

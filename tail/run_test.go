@@ -28,6 +28,7 @@ func (b *bench) run(buffered int) *running { b.t.Helper(); return b.runWith(buff
 func (b *bench) runWith(buffered int, watcher func() (*fsnotify.Watcher, error)) *running {
 	b.t.Helper()
 	b.o.Positions = b.pos.All()
+	clear(b.told)
 	t, err := tail.New(b.o)
 	b.do(err)
 	if watcher != nil {

@@ -202,10 +202,11 @@ type Tailer struct {
 	watcher     func() (*fsnotify.Watcher, error)
 	remotes     map[uint64]bool // by device
 	scans       int
-	blocked     bool // a chunk is not taken
-	waits       bool // Options.Waiting said so
-	started     bool // the first round's scan is over
-	failed      bool // the last scan could not see everything
+	looks       int64 // told; see stamp
+	blocked     bool  // a chunk is not taken
+	waits       bool  // Options.Waiting said so
+	started     bool  // the first round's scan is over
+	failed      bool  // the last scan could not see everything
 
 	files      []*file            // that have a name or a descriptor
 	bound      map[inode]*file    // the same

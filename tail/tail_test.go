@@ -31,8 +31,9 @@ type bench struct {
 	mu    sync.Mutex // guards pos and enc in run: Found is called by the tailer
 	pos   record.Positions
 	enc   record.Positions
-	lines []string // as received
-	files []string // path of each line, relative
+	told  map[uint64]record.Position // as found told them since the start
+	lines []string                   // as received
+	files []string                   // path of each line, relative
 	event []record.Event
 	taken int64 // of the chunks since start
 	parts map[uint64][]string
@@ -43,7 +44,7 @@ type bench struct {
 }
 
 func newBench(t *testing.T, include ...string) *bench {
-	b := &bench{t: t, dir: t.TempDir()}
+	b := &bench{t: t, dir: t.TempDir(), told: make(map[uint64]record.Position)}
 	if len(include) == 0 {
 		include = []string{"*.log"}
 	}
@@ -97,6 +98,7 @@ func (b *bench) start() {
 	b.t.Helper()
 	b.stop()
 	b.o.Positions = b.pos.All()
+	clear(b.told)
 	t, err := tail.New(b.o)
 	b.do(err)
 	b.tail, b.taken = t, 0
@@ -187,9 +189,18 @@ func (b *bench) commit(c *record.Chunk) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, err := b.pos.Apply(b.enc.AppendDelta(nil, c.Moved)); err != nil {
+	if _, err := b.pos.Apply(b.enc.AppendDelta(nil, b.since(c.Moved))); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// since has positions that come behind what found told as the agent commits them.
+func (b *bench) since(moved []record.Position) []record.Position {
+	moved = slices.Clone(moved)
+	for i, p := range moved {
+		moved[i] = p.Since(b.told[p.ID])
+	}
+	return moved
 }
 
 // found commits at once what is news, as the agent does.
@@ -209,7 +220,10 @@ func (b *bench) found(ps []record.Position) {
 			old = p
 		}
 		old.From, old.Path, old.Size, old.Deleted, old.Next = old.Offset, p.Path, max(old.Size, p.Size), p.Deleted, p.Next
-		old.Was, old.Dev, old.Ino = old.Sources, p.Dev, p.Ino
+		old.Was, old.Dev, old.Ino, old.Look = old.Sources, p.Dev, p.Ino, p.Look
+		b.mu.Lock()
+		b.told[p.ID] = old
+		b.mu.Unlock()
 		b.commit(&record.Chunk{Moved: []record.Position{old}})
 	}
 }

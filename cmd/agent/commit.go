@@ -38,7 +38,13 @@ func (c *committer) spooledKeys() []string {
 
 // Append is for the pipeline.
 func (c *committer) Append(ctx context.Context, env []byte, moved []record.Position) error {
-	return c.commit(ctx, env, func() []record.Position { return moved })
+	return c.commit(ctx, env, func() []record.Position {
+		for i, p := range moved {
+			known, _ := c.state.positions.Get(p.ID)
+			moved[i] = p.Since(known)
+		}
+		return moved
+	})
 }
 
 // found commits what the tailer knows of files past the pipeline, which may be
@@ -67,7 +73,7 @@ func (c *committer) found(ctx context.Context) error {
 			known.From, known.Was = known.Offset, known.Sources
 			known.Path, known.Dev, known.Ino = p.Path, p.Dev, p.Ino // which its copy has others of
 			known.Size, known.Deleted = max(known.Size, p.Size), p.Deleted
-			known.Next = p.Next
+			known.Next, known.Look = p.Next, p.Look
 			if p.Closed == 0 { // it was opened again
 				known.Closed = 0
 			}

@@ -567,3 +567,55 @@ func TestFoundTwice(t *testing.T) {
 		}
 	}
 }
+
+// An entry that was on its way while its file was found under another name, and
+// longer, moves the offset and leaves what is known since.
+func TestFoundSinceTheEntry(t *testing.T) {
+	id, _ := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	dir := filepath.Join(t.TempDir(), "spool")
+	sp, err := spool.Open(dir, spool.Options{}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sp.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &committer{spool: sp, state: st, pending: &discoveries{}}
+	taken := func(look, offset int64, path string) {
+		t.Helper()
+		p := at(1, 0, offset)
+		p.Look, p.Path = look, path
+		if err := c.Append(t.Context(), nil, []record.Position{p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taken(1, 3, "/first")
+	found := at(1, 0, 0)
+	found.Look, found.Path, found.Size, found.Deleted = 3, "/second", 20, true
+	c.pending.add([]record.Position{found})
+	if err := c.found(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	taken(2, 9, "/first")
+	want := func(s *state, offset, size int64, path string, deleted bool) {
+		t.Helper()
+		if p, _ := s.positions.Get(1); p.Offset != offset || p.Size != size || p.Path != path || p.Deleted != deleted {
+			t.Errorf("got %+v, want offset %d of %d, %s, deleted %t", p, offset, size, path, deleted)
+		}
+	}
+	want(st, 9, 20, "/second", true)
+	sp.Close()
+	after := &state{identity: id}
+	if sp, err = spool.Open(dir, spool.Options{}, after); err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	want(after, 9, 20, "/second", true)
+	if err := sp.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c = &committer{spool: sp, state: after, pending: &discoveries{}}
+	taken(1, 21, "/third") // looks are counted anew
+	want(after, 21, 21, "/third", false)
+}
