@@ -273,6 +273,34 @@ func TestTrimWhileNextReads(t *testing.T) {
 	}
 }
 
+// What is parked takes no more of the disk than what waits.
+func TestParkIsBounded(t *testing.T) {
+	fsys := crashfs.New()
+	r := started(t, spool.Options{FS: fsys, MaxBytes: 64 << 10})
+	if _, err := r.Park(make([]byte, 40<<10), "first"); err != nil {
+		t.Fatal(err)
+	}
+	name, err := r.Park(make([]byte, 30<<10), "second")
+	if !durable.NoRoom(err) || !strings.Contains(err.Error(), "rejected holds 40966 bytes of max_bytes = 65536, move out what is there") {
+		t.Fatalf("got %q, %v; want no room", name, err)
+	}
+	list, err := fsys.ReadDir(filepath.Join(dir, "rejected"))
+	must(t, err)
+	for _, e := range list {
+		must(t, fsys.Remove(filepath.Join(dir, "rejected", e.Name())))
+	}
+	_, err = r.Park(make([]byte, 30<<10), "second")
+	must(t, err)
+
+	fsys = crashfs.New()
+	r = started(t, spool.Options{FS: fsys, MinFree: 0.5})
+	must(t, r.append(newEntry(10, 10)))
+	fill(fsys)
+	if _, err := r.Park([]byte("x"), "low"); !durable.NoRoom(err) || !strings.Contains(err.Error(), "min_free") {
+		t.Errorf("got %v, want no room below min_free", err)
+	}
+}
+
 func TestH74_Park(t *testing.T) {
 	fsys := crashfs.New()
 	r := started(t, spool.Options{FS: fsys})
