@@ -36,7 +36,11 @@ func (s *Spool) Append(ctx context.Context, env, delta []byte, snapshot func() [
 	if err == nil {
 		s.mu.Lock()
 		s.stats.Appended++
+		s.hintDue = true
 		s.mu.Unlock()
+		if s.hintIn() == 0 {
+			s.writeHint(false)
+		}
 	}
 	return err
 }

@@ -321,34 +321,144 @@ func TestDamagedSnapshotShipped(t *testing.T) {
 }
 
 // TestDamageOfTheLastEntry damages the newest entry, of which no frame tells that
-// it was durable. Shipped, it is known to have been: the state has lost it.
+// it was durable. The hint does; without it, b is a torn tail.
 func TestDamageOfTheLastEntry(t *testing.T) {
-	for _, shipped := range []bool{false, true} {
+	for _, tc := range []struct {
+		shipped, hint bool
+		told, served  string
+	}{
+		{false, false, "load -, a", "a c"},
+		{false, true, "load -, a, gap", "a c"},
+		{true, true, "load -, a, gap", "c"},
+	} {
 		fsys := crashfs.New()
 		s, _ := openDiary(t, fsys)
 		must(t, s.Recover(once))
 		put(t, s, "a", 10)
 		put(t, s, "b", 10)
-		want := "load -, a" // b is a torn tail: its lines are read again
-		if shipped {
+		if tc.shipped {
 			served(t, s)
 			s.Trim(2)
-			want = "load -, a, gap"
 		}
 		must(t, s.Close())
 		frames, err := spool.Frames(fsys, dir, 1)
 		must(t, err)
 		flip(t, fsys, 1, frames[2].End-1)
+		if !tc.hint {
+			must(t, fsys.Remove(dir+"/shipped"))
+		}
 		s, d := openDiary(t, fsys)
-		if got := strings.Join(d.told, ", "); got != want {
-			t.Errorf("shipped %v: state was told %s, want %s", shipped, got, want)
+		if got := strings.Join(d.told, ", "); got != tc.told {
+			t.Errorf("%+v: state was told %s", tc, got)
 		}
 		must(t, s.Recover(once))
 		put(t, s, "c", 10)
-		if got, want := served(t, s), map[bool]string{false: "a c", true: "c"}[shipped]; got != want {
-			t.Errorf("shipped %v: served %s, want %s", shipped, got, want)
+		if got := served(t, s); got != tc.served {
+			t.Errorf("%+v: served %s", tc, got)
 		}
 		must(t, s.Close())
+	}
+}
+
+// TestMissingEnds removes segments at the ends of the row, or the end of the last
+// one: the hint tells of them, once, unless they were shipped.
+func TestMissingEnds(t *testing.T) {
+	cut := func(t *testing.T, fsys *crashfs.FS) {
+		frames, err := spool.Frames(fsys, dir, 3)
+		must(t, err)
+		b, err := durable.ReadFile(fsys, spool.SegName(dir, 3), 1<<20)
+		must(t, err)
+		f, err := fsys.OpenFile(spool.SegName(dir, 3), os.O_RDWR|os.O_TRUNC, 0)
+		must(t, err)
+		_, err = f.WriteAt(b[:frames[1].Off+9], 0)
+		must(t, err)
+		must(t, f.Close())
+	}
+	remove := func(ids ...uint32) func(*testing.T, *crashfs.FS) {
+		return func(t *testing.T, fsys *crashfs.FS) {
+			for _, id := range ids {
+				must(t, fsys.Remove(spool.SegName(dir, id)))
+			}
+		}
+	}
+	for _, tc := range []struct {
+		name    string
+		trim    uint64
+		do      func(*testing.T, *crashfs.FS)
+		told    string
+		damages string
+		served  string
+	}{
+		{"none", 0, remove(), "load -, a, b, c, d, load e, f, g, load h, i", "[]", "a b c d e f g h i"},
+		{"the first", 0, remove(1), "gap, load e, f, g, load h, i", "[segment 1 is missing]", "e f g h i"},
+		{"the first two", 0, remove(1, 2), "gap, load h, i", "[segment 2 is missing]", "h i"},
+		{"the first, shipped in part", 3, remove(1), "gap, load e, f, g, load h, i", "[segment 1 is missing]", "e f g h i"},
+		{"none, the first being gone", 5, remove(), "load e, f, g, load h, i", "[]", "f g h i"},
+		{"the second, the first being gone", 5, remove(2), "gap, load h, i", "[segment 2 is missing]", "h i"},
+		{"the last", 0, remove(3), "load -, a, b, c, d, load e, f, g, gap", "[segment 3 is missing]", "a b c d e f g"},
+		{"all", 0, remove(1, 2, 3), "gap", "[segment 3 is missing]", ""},
+		{"all, shipped", 9, remove(3), "gap", "[segment 3 is missing]", ""},
+		{"the end of the last", 0, cut, "load -, a, b, c, d, load e, f, g, load h, gap", "[segment 3, bytes 12747 to 13398]", "a b c d e f g h"},
+		{"the end of the last, shipped", 9, cut, "load h, gap", "[segment 3, bytes 12747 to 13398]", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			fsys := crashfs.New()
+			s, _ := openDiary(t, fsys)
+			must(t, s.Recover(once))
+			for _, name := range strings.Split("a b c d", " ") {
+				put(t, s, name, 3500)
+			}
+			for _, name := range strings.Split("e f g h", " ") {
+				put(t, s, name, 4500)
+			}
+			put(t, s, "i", 600)
+			if tc.trim > 0 {
+				served(t, s)
+				s.Trim(tc.trim)
+			}
+			must(t, s.Close())
+			tc.do(t, fsys)
+			for range 2 { // a crash before Recover: told again
+				fsys.Restart()
+				s, d := openDiary(t, fsys)
+				if got := strings.Join(d.told, ", "); got != tc.told {
+					t.Errorf("state was told %s, want %s", got, tc.told)
+				}
+				if got := fmt.Sprint(s.Damages()); got != tc.damages {
+					t.Errorf("damages %s, want %s", got, tc.damages)
+				}
+				if got := served(t, s); got != tc.served {
+					t.Errorf("served %s, want %s", got, tc.served)
+				}
+			}
+			// At any moment of Recover: told until the new segment is there, and then not.
+			for n := 1; ; n++ {
+				g := fsys.Clone()
+				g.CrashAt(n)
+				s, err := spool.Open(dir, spool.Options{FS: g, SegmentBytes: 24 << 10}, &diary{last: "-"})
+				if err == nil {
+					err = s.Recover(once)
+				}
+				g.Restart()
+				s, d := openDiary(t, g)
+				for _, damage := range s.Damages() {
+					if damage.Known == slices.Contains(d.told, "gap") {
+						t.Errorf("crash at %d: %v known: %v, told %v", n, damage, damage.Known, d.told)
+					}
+				}
+				if err != nil {
+					must(t, s.Recover(once))
+					g.Restart()
+					_, d = openDiary(t, g)
+				}
+				if strings.Contains(strings.Join(d.told, " "), "gap") {
+					t.Errorf("told again: %v", d.told)
+				}
+				if err == nil {
+					break
+				}
+			}
+		})
 	}
 }
 
@@ -412,6 +522,7 @@ func TestH64_TornTail(t *testing.T) {
 			}
 			must(t, s.Close())
 			fsys = fsys.Clone()
+			must(t, fsys.Remove(dir+"/shipped")) // which knows that z is durable
 			s, d = openDiary(t, fsys)
 			if d.last != "z" || slices.Contains(d.told, "gap") {
 				t.Errorf("at the next start state was told %s", strings.Join(d.told, ", "))

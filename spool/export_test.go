@@ -148,13 +148,14 @@ func Reledger(b []byte) (again []byte, ok bool) {
 // Rehint decodes a hint about the segment with this header and encodes it again.
 func (h Header) Rehint(b []byte, size int64) (again []byte, ok bool) {
 	p := parseHint(b, []*segment{{header: h.h, readable: true, size: size}})
-	if p.seg == nil {
+	if p.shipped.seg == nil || p.synced.seg == nil {
 		return nil, false
 	}
-	return p.appendHint(nil), true
+	return appendHint(nil, p.shipped.place, p.synced.place), true
 }
 
 // Hint encodes a hint.
 func (h Header) Hint(off int64) []byte {
-	return place{&segment{header: h.h}, off}.appendHint(nil)
+	p := place{&segment{header: h.h}, off}
+	return appendHint(nil, p, p)
 }

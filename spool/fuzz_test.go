@@ -90,8 +90,8 @@ func FuzzHint(f *testing.F) {
 		if !bytes.Equal(b, again) {
 			t.Errorf("parsed, but written as %x", again)
 		}
-		if off := int64(binary.BigEndian.Uint64(b[4:])); off <= spool.FramesFrom || off > size {
-			t.Errorf("offset %d of a segment of %d bytes", off, size)
+		if off := int64(binary.BigEndian.Uint64(b[4:])); off < spool.FramesFrom {
+			t.Errorf("offset %d", off)
 		}
 	})
 }

@@ -59,6 +59,7 @@ func Open(dir string, o Options, st State) (*Spool, error) {
 type opening struct {
 	s     *Spool
 	st    State
+	hint  hint
 	known []ledgerEntry // damage that the newest first frame accounts for
 	// quiet is damage whose bytes were all shipped. The entry behind it carries
 	// the state on; only if there is none has State lost something.
@@ -90,11 +91,17 @@ func (p *opening) run() error {
 	if err := p.tidy(); err != nil {
 		return err
 	}
-	s.shipped = readHint(s.fs, s.dir, s.segs)
+	p.hint = readHint(s.fs, s.dir, s.segs)
+	s.shipped, s.hintWhole = p.hint.shipped.place, p.hint.whole
 	if err := p.readLedger(); err != nil {
 		return err
 	}
+	s.newest = max(p.hint.shipped.id, p.hint.synced.id) // it never goes
 	segs := passOver(s.segs)
+	// A segment goes only when a durable hint says that it was shipped.
+	if len(segs) > 0 && segs[0].readable && segs[0].prev != 0 && p.hint.misses(segs[0].prev, segs[0].prevEnd) {
+		p.damage(nil, segs[0].prev, span{})
+	}
 	for i, seg := range segs {
 		var next *segment
 		if i+1 < len(segs) {
@@ -106,6 +113,9 @@ func (p *opening) run() error {
 		if next != nil && next.readable && next.prev > seg.id {
 			p.damage(nil, next.prev, span{}) // missing
 		}
+	}
+	if s.newest > 0 && (len(s.segs) == 0 || s.segs[len(s.segs)-1].id < s.newest) {
+		p.damage(nil, s.newest, span{})
 	}
 	return p.finish()
 }
@@ -236,14 +246,16 @@ func (p *opening) segment(seg, next *segment) error {
 	if err != nil {
 		return err
 	}
-	if p.s.shipped.seg == seg {
-		synced = max(synced, p.s.shipped.off) // only what is durable is shipped
+	for _, c := range []claimed{p.hint.shipped, p.hint.synced} { // only what is durable is shipped
+		if c.seg == seg {
+			synced = max(synced, c.off)
+		}
 	}
 	cut, err := cutAt(&seg.header, f, synced, seg.size)
 	if err != nil {
 		return err
 	}
-	if next != nil {
+	if next != nil || seg.id < p.s.newest {
 		// What names the end is lost. That there is a next one says that all
 		// was synced that was ever added to.
 		seg.end = cut

@@ -46,6 +46,9 @@ func (s *Spool) Recover(ctx context.Context) error {
 		return err
 	}
 	s.base, s.tail = nil, tail{}
+	if err := s.syncHint(); err != nil && !durable.NoRoom(err) {
+		return s.fail(err)
+	}
 	s.housekeep(true)
 	return nil
 }
@@ -56,7 +59,8 @@ func (s *Spool) Recover(ctx context.Context) error {
 // error; in both cases the segment does not exist.
 func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, err error) {
 	s.mu.Lock()
-	var id, prev uint32
+	id := s.newest // none gets the number of one that was lost
+	var prev uint32
 	var prevEnd int64
 	var passed []*segment // without an envelope: all they say is in the snapshot
 	for i := len(s.segs) - 1; i >= 0; i-- {
@@ -68,7 +72,7 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 		}
 		passed = append(passed, seg)
 	}
-	for len(s.ledger) > 0 && len(s.segs) > 0 && s.ledger[0].id < s.segs[0].id {
+	for len(s.ledger) > 0 && len(s.segs) > 0 && s.ledger[0].id < s.segs[0].id && s.ledger[0].id != s.segs[0].prev {
 		s.ledger = s.ledger[1:] // nobody will meet it again
 	}
 	rest := appendLedger(nil, s.ledger)

@@ -140,9 +140,18 @@ func (s *Spool) retirable() *segment {
 func (s *Spool) retire(seg *segment) error {
 	name := segName(s.dir, seg.id, segSuffix)
 	s.mu.Lock()
-	slot := s.freeSlot()
+	slot, passed := s.freeSlot(), seg.passed
+	seg.passed = true // for the hint
 	s.mu.Unlock()
 	var err error
+	if !passed { // else none names it
+		if err = s.syncHint(); err != nil {
+			s.mu.Lock()
+			seg.passed = false
+			s.mu.Unlock()
+			return err
+		}
+	}
 	switch {
 	case seg.loose:
 		kept := segName(s.dir, seg.id, damagedSuffix)

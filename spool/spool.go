@@ -106,10 +106,13 @@ type Spool struct {
 
 	retiring sync.Mutex // held while segments are removed and spares made
 
-	hintMu   sync.Mutex
-	hintFile durable.File // guarded by hintMu
-	hintTime time.Time    // guarded by hintMu; of the last write
-	hintShut bool         // guarded by hintMu; after Close
+	hintMu    sync.Mutex
+	hintFile  durable.File // guarded by hintMu
+	hintTime  time.Time    // guarded by hintMu; of the last write
+	hintShut  bool         // guarded by hintMu; after Close
+	hintWhole bool         // guarded by hintMu; there may be one on disk that is whole
+	hintNamed bool         // guarded by hintMu; its name is durable
+	newest    uint32       // segment that the hint found at Open knows
 
 	mu            sync.Mutex // guards all below
 	err           error      // final

@@ -234,14 +234,20 @@ func startEvent(cfg *conf.Config, head *seal.Head) record.Event {
 }
 
 // lostHead names a chain that could not be gone on with, because its head was
-// in damaged bytes of the spool.
+// in damaged bytes of the spool, or says that nobody knows what was lost.
 func lostHead(st *state) []record.Event {
-	if st.lost == nil {
+	var reason string
+	switch {
+	case st.lost != nil && *st.lost != [16]byte{}:
+		reason = fmt.Sprintf("head of stream %x lost in a damaged spool", *st.lost)
+	case st.lost != nil || st.unknown:
+		reason = "oldest segments lost in a damaged spool: what they held is not known"
+	default:
 		return nil
 	}
 	return []record.Event{{Name: "loss", Time: time.Now(), Fields: []record.Tag{
 		{Key: "path", Value: ""}, {Key: "inode", Value: "0"}, {Key: "from", Value: "0"}, {Key: "to", Value: "0"},
-		{Key: "reason", Value: fmt.Sprintf("head of stream %x lost in a damaged spool", *st.lost)},
+		{Key: "reason", Value: reason},
 	}}}
 }
 

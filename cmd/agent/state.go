@@ -19,7 +19,7 @@ import (
 //
 //	u8 version = 2 ‖ u8 flags ‖ machine(32)
 //	‖ head ‖ signer(32)   with stateHead
-//	‖ stream_id(16)       with stateLost
+//	‖ stream_id(16)       with stateLost; zeros = of no chain that is known
 //	‖ positions
 //
 // Version 1 is the same without losses among the positions, and without
@@ -33,6 +33,7 @@ type state struct {
 	last      []byte            // the newest envelope behind head; nil = none
 	own       []byte            // memory of last, where advance made it
 	lost      *[16]byte         // stream_id of a chain whose head was lost in damage
+	unknown   bool              // segments are lost with nothing known before them, and no event told it
 	gap       *gap              // the damage being crossed; nil = none
 	owed      []record.Position // what damage lost, which no later snapshot knows
 	moved     []record.Position // with the entry that this is the state after; see after
@@ -147,6 +148,8 @@ func (s *state) Apply(env, delta []byte) error {
 func (s *state) Gap(string) {
 	if head := s.Head(); head != nil {
 		s.lost = &head.StreamID
+	} else if !s.loaded {
+		s.unknown = true
 	}
 	s.head, s.last = nil, nil
 	s.gap = &gap{before: s.positions.Clone(), seen: make(map[uint64]bool)}
@@ -237,9 +240,12 @@ func (s *state) Snapshot() []byte {
 		signer := s.identity.Signer(head.Suite)
 		b = append(append(b, head.Marshal()...), signer[:]...)
 	}
-	if s.lost != nil {
+	if lost := s.lost; lost != nil || s.unknown {
+		if lost == nil {
+			lost = new([16]byte)
+		}
 		b[1] |= stateLost
-		b = append(b, s.lost[:]...)
+		b = append(b, lost[:]...)
 	}
 	return s.positions.AppendSnapshot(b, s.moved)
 }
@@ -256,7 +262,7 @@ func (s *state) advance(env []byte, moved []record.Position) {
 func (s *state) put(env []byte, moved []record.Position) {
 	s.begun = true
 	if env != nil {
-		s.last, s.lost = env, nil
+		s.last, s.lost, s.unknown = env, nil, false
 	}
 	s.positions.Put(moved)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"sealtail/conf"
@@ -226,6 +227,40 @@ func TestLossesOutliveRestarts(t *testing.T) {
 			}
 		}
 		sp.Close()
+	}
+}
+
+// A loss with nothing known before it is told, also after a restart, until an
+// envelope has told it.
+func TestLossOfUnknown(t *testing.T) {
+	id, sealNext := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	if lostHead(st) != nil {
+		t.Error("told without a gap")
+	}
+	other := &state{identity: id}
+	other.put(sealNext([]byte("x")), []record.Position{at(1, 0, 10)})
+	st.Gap("segment 1 is missing")
+	if err := st.Load(other.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		told := lostHead(st)
+		if len(told) != 1 || told[0].Name != "loss" || !strings.Contains(told[0].Fields[4].Value, "not known") {
+			t.Fatalf("told %v", told)
+		}
+		if st.Head() == nil {
+			t.Error("the chain does not go on")
+		}
+		again := &state{identity: id}
+		if err := again.Load(st.Snapshot()); err != nil {
+			t.Fatal(err)
+		}
+		st = again
+	}
+	st.put(sealNext([]byte("y")), nil)
+	if lostHead(st) != nil {
+		t.Error("told again")
 	}
 }
 
