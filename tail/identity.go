@@ -109,6 +109,9 @@ func (t *Tailer) identify(path string, fd int, st *unix.Stat_t) *file {
 		}
 	}
 	if f != nil {
+		if f.pos.Head.Len == 0 && !t.started {
+			t.sinceLast(f.pos.Path) // what it got may have been truncated again
+		}
 		if f.pos.Head.Len == 0 && path != f.pos.Path {
 			// It was empty: that another file has its inode, and a copy of what is
 			// followed, is as likely.

@@ -38,6 +38,9 @@ func (t *Tailer) look(f *file) {
 		return
 	}
 	if st.Size != f.pos.Size || st.Mtim.Nano() != f.look.mtime {
+		if f.gz == nil && st.Size == 0 && f.pos.Size == 0 && f.look.mtime != 0 {
+			t.after(f.pos.Path, f.look.mtime) // it was written to and truncated between two looks
+		}
 		f.look.news = t.now
 		f.look.every = max(minLook, f.look.every/4)
 	}

@@ -85,6 +85,15 @@ func (t *Tailer) after(p string, mtime int64) {
 	t.chains[p] = mtime
 }
 
+// sinceLast has the files looked for that were at p, or where p was before it
+// was rotated, since an earlier Tailer looked there last, which it did each Poll.
+func (t *Tailer) sinceLast(p string) {
+	if since := t.o.Since; !since.IsZero() {
+		t.after(p, since.Add(-t.o.Poll).UnixNano())
+		t.after(unrotate(p), since.Add(-t.o.Poll).UnixNano())
+	}
+}
+
 // siblings finds them, and has them read from 0, oldest first.
 func (t *Tailer) siblings() {
 	if len(t.chains) == 0 {

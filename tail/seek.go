@@ -194,9 +194,7 @@ func (t *Tailer) settleWanted() {
 		}
 		t.unwant(f)
 		t.dropHead(f)
-		if !t.o.Since.IsZero() {
-			t.after(unrotate(f.pos.Path), t.o.Since.UnixNano())
-		}
+		t.sinceLast(f.pos.Path)
 		f.pos.Closed = t.wall.Unix()
 		lost := f.unread()
 		if f.end.reason != reasonDeleted || t.bound[f.key()] != nil {
