@@ -232,6 +232,7 @@ func (t *Tailer) check(f *file) {
 			fail(err)
 			return
 		}
+		t.freshHeads()
 	}
 	// buf has the last bytes before base = at.
 	step := t.scratch
@@ -294,6 +295,19 @@ func (t *Tailer) passTwins(g *gz, b []byte) {
 	g.base = g.at - int64(keep)
 }
 
+// freshHeads has the heads known of files that were empty, or short, when they
+// were found, and that nothing was taken of since.
+func (t *Tailer) freshHeads() {
+	for _, f := range t.files {
+		var st unix.Stat_t
+		if f.pos.Offset == 0 && f.pos.Head.Len < printBytes && f.fd >= 0 && f.gz == nil && fstat(f.fd, &st) == nil {
+			t.note(f, &st)
+			f.pos.Head, _ = t.printAt(f.fd, int(min(st.Size, printBytes)), 0)
+			t.hasHead(f)
+		}
+	}
+}
+
 // findTwins collects the positions whose head the content has: of this very
 // file, and of files that it may have been made of.
 func (t *Tailer) findTwins(z *file, head []byte) {
@@ -335,7 +349,7 @@ func (t *Tailer) decide(z *file) bool {
 	var best *file
 	for i := range g.twins {
 		w := &g.twins[i]
-		if w.f.pos.ID != w.id {
+		if w.f.pos.ID != w.id || w.f.index < 0 {
 			w.f = t.lostAs(w)
 		}
 		if w.f.pos.ID != w.id || w.f.pos.Forget || !w.agree || w.f.pos.Offset > g.size {
@@ -346,6 +360,8 @@ func (t *Tailer) decide(z *file) bool {
 		}
 	}
 	switch {
+	case best != nil && slices.ContainsFunc(t.files, func(f *file) bool { return f.copy.of != nil && f.copy.id == best.pos.ID }):
+		return false // the copy that it was made of goes on, if any
 	case best != nil && best.index < 0 && g.back && best.pos.Closed != 0 && best.pos.Ino == z.pos.Ino:
 		t.abandon(z) // it is done with
 		return false
@@ -375,11 +391,12 @@ func (t *Tailer) decide(z *file) bool {
 	return true
 }
 
-// lostAs returns what has the position of a twin now: its file began anew.
+// lostAs returns what has the position of a twin now: its file began anew, and
+// a copy may go on.
 func (t *Tailer) lostAs(w *twin) *file {
-	for _, f := range t.unbound[w.f.pos.Ino] {
-		if f.pos.ID == w.id {
-			return f
+	for _, fs := range [][]*file{t.files, t.unbound[w.f.pos.Ino]} {
+		if i := slices.IndexFunc(fs, func(f *file) bool { return f.pos.ID == w.id }); i >= 0 {
+			return fs[i]
 		}
 	}
 	return w.f

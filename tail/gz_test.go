@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -278,4 +279,93 @@ func TestUnrotate(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", rotated, got, want)
 		}
 	}
+}
+
+// Rotated and compressed where the patterns take each name, with a look or none
+// behind every step of it: each line comes once. Paused, nobody takes chunks
+// meanwhile, and the agent is killed.
+func TestH13_CompressedWhileFollowed(t *testing.T) {
+	text := numbered("a", 0, 80)
+	for _, way := range []string{"copytruncate", "create"} {
+		for _, read := range []int{0, 60, 80} { // lines
+			if read == 0 && way == "copytruncate" {
+				continue // of an empty file nothing is known that a copy could have
+			}
+			for looks := range 1 << 6 {
+				paused := looks >= 1<<5
+				t.Run(fmt.Sprintf("%s read=%d paused=%t looks=%05b", way, read, paused, looks%(1<<5)), func(t *testing.T) {
+					b := newBench(t, "app.log*")
+					b.write("app.log", "")
+					b.step(0)
+					b.write("app.log", numbered("a", 0, read))
+					b.step(second)
+					look := b.step
+					if paused {
+						look = b.tail.Round
+					}
+					b.write("app.log", numbered("a", read, 80))
+					for i, do := range []func(){
+						func() {
+							if way == "create" {
+								b.rename("app.log", "app.log.1")
+							} else {
+								b.copy("app.log", "app.log.1")
+							}
+						},
+						func() {
+							if way == "create" {
+								b.write("app.log", "")
+							} else {
+								b.truncate("app.log", 0)
+							}
+						},
+						func() { b.write("app.log.1.gz", "") },
+						func() { b.do(os.WriteFile(b.path("app.log.1.gz"), zip(text), 0o644)) },
+						func() { b.remove("app.log.1") },
+					} {
+						do()
+						if looks&(1<<i) != 0 {
+							look(second / 10)
+						}
+					}
+					if paused {
+						look(second)
+						b.start()
+					}
+					for range 8 {
+						b.step(second)
+					}
+					b.step(40 * second)
+					b.step(second)
+					b.want(lines(text)...)
+					b.quiet()
+				})
+			}
+		}
+	}
+}
+
+// The inode of the file that a .gz was made of is another's before the .gz is
+// known.
+func TestH13_InodeReusedMeanwhile(t *testing.T) {
+	b := newBench(t, "app.log*")
+	b.write("app.log", numbered("a", 0, 80))
+	b.step(0)
+	b.want(lines(numbered("a", 0, 80))...)
+	ino := b.position("app.log").Ino
+	b.do(os.WriteFile(b.path("app.log.1.gz"), zip(numbered("a", 0, 80)), 0o644))
+	b.remove("app.log")
+	b.step(second)
+	b.step(31 * second) // and closed
+	for i := range 1000 {
+		name := fmt.Sprintf("app.log-new%d", i)
+		b.write(name, "")
+		if info, err := os.Stat(b.path(name)); err == nil && info.Sys().(*syscall.Stat_t).Ino == ino {
+			b.step(second)
+			b.step(second)
+			b.quiet()
+			return
+		}
+	}
+	t.Skip("this file system does not reuse inodes")
 }

@@ -41,7 +41,6 @@ func (t *Tailer) lostName(f *file) {
 		t.after(f.pos.Path, st.Mtim.Nano())
 	}
 	f.pos.Deleted = f.name.unlinked
-	f.copy.of = nil
 	t.holds(f)
 	t.enqueue(f)
 	t.tell(f)

@@ -60,11 +60,11 @@ func (t *Tailer) forget() {
 
 // forgetClosed takes the positions off that were done with and whose inode
 // another file has now: there is nothing that they could be found by, unless
-// they were rotated and may be found compressed.
+// they were rotated and may be found compressed, or a .gz waits for them.
 func (t *Tailer) forgetClosed(st *unix.Stat_t) {
 	fs := t.unbound[st.Ino]
 	for i := len(fs) - 1; i >= 0; i-- {
-		if f := fs[i]; f.pos.Closed != 0 && f.pos.Deleted && f.pos.Dev == st.Dev && unrotate(f.pos.Path) == f.pos.Path {
+		if f := fs[i]; f.pos.Closed != 0 && f.pos.Deleted && f.pos.Dev == st.Dev && unrotate(f.pos.Path) == f.pos.Path && !t.pending(f) {
 			t.drop(f)
 		}
 	}
