@@ -193,19 +193,25 @@ func (c *Client) try(parent context.Context, r request, fresh bool) (*answer, er
 		body, err = io.ReadAll(resp.Body)
 		resp.Body.Close() // it was only read
 	}
+	foreign := ""
 	switch {
-	case err == nil && resp.Header.Get(api.RequestIDHeader) == "":
-		return nil, &Error{Class: Network, Op: r.op, Hint: hintOther, err: errors.New("the answer is not the service's: it has no request id")}
-	case err == nil && r.empty && len(body) > 0:
-		return nil, &Error{Class: Network, Op: r.op, Hint: hintOther, err: errors.New("the answer is not the service's: it has a body")}
-	case err == nil:
+	case err != nil:
+	case resp.Header.Get(api.RequestIDHeader) == "":
+		foreign = "it has no request id"
+	case r.empty && len(body) > 0:
+		foreign = "it has a body"
+	default:
 		a := &answer{resp.Header, body, skewOf(resp.Header)}
 		c.skew.Store(int64(a.skew))
 		return a, nil
+	}
+	switch { // what answers while the connection is closed does not count
 	case parent.Err() != nil:
 		return nil, parent.Err()
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
+	case foreign != "":
+		return nil, &Error{Class: Network, Op: r.op, Hint: hintOther, err: errors.New("the answer is not the service's: " + foreign)}
 	}
 	return nil, c.explain(r, t, err, secret, token)
 }
