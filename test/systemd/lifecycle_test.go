@@ -225,12 +225,19 @@ func TestKillInPause(t *testing.T) {
 				m.rotate()
 			}
 			m.run("mv", "/var/log/app/app.log.2", "/var/log/app/last.log")
+			explain := func() string {
+				return m.try("sealtail", "explain", "-c", "/etc/sealtail/sealtail.toml", "/var/log/app/last.log")
+			}
+			m.until("the agent to know its name, and to have that committed", func() bool {
+				said := explain()
+				return strings.Contains(said, "  position  offset") && !strings.Contains(said, "  path ")
+			})
 			var size, offset, lag int64
 			fmt.Sscan(m.run("stat", "-c", "%s", "/var/log/app/last.log"), &size)
 			m.run("rm", "/var/log/app/last.log")
 			// A start after this knows of every byte of it.
 			m.until("the agent to hold it, and to have that committed", func() bool {
-				said := m.try("sealtail", "explain", "-c", "/etc/sealtail/sealtail.toml", "/var/log/app/last.log")
+				said := explain()
 				_, position, _ := strings.Cut(said, "  position  ")
 				fmt.Sscanf(position, "offset %d, lag %d", &offset, &lag)
 				return strings.Contains(said, "  held  ") && offset+lag == size && m.status().Files.Held > 0
