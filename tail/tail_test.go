@@ -219,8 +219,8 @@ func (b *bench) found(ps []record.Position) {
 			p.Sources, p.Encoding = old.Sources, old.Encoding
 			old = p
 		}
-		old.From, old.Path, old.Size, old.Deleted, old.Next = old.Offset, p.Path, max(old.Size, p.Size), p.Deleted, p.Next
-		old.Was, old.Dev, old.Ino, old.Look = old.Sources, p.Dev, p.Ino, p.Look
+		old.From, old.Was = old.Offset, old.Sources
+		old = old.Since(p)
 		b.mu.Lock()
 		b.told[p.ID] = old
 		b.mu.Unlock()

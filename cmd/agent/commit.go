@@ -71,12 +71,7 @@ func (c *committer) found(ctx context.Context) error {
 				known = p
 			}
 			known.From, known.Was = known.Offset, known.Sources
-			known.Path, known.Dev, known.Ino = p.Path, p.Dev, p.Ino // which its copy has others of
-			known.Size, known.Deleted = max(known.Size, p.Size), p.Deleted
-			known.Next, known.Look = p.Next, p.Look
-			if p.Closed == 0 { // it was opened again
-				known.Closed = 0
-			}
+			known = known.Since(p) // its copy has another inode; it may have been opened again
 			if i, ok := at[p.ID]; ok {
 				moved[i] = known
 				continue

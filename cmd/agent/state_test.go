@@ -582,11 +582,13 @@ func TestFoundTwice(t *testing.T) {
 	}
 	c := &committer{spool: sp, state: st, pending: &discoveries{}}
 	home, away := at(1, 0, 9), at(1, 0, 0)
+	back := at(1, 0, 0)
 	home.Closed, away.Path = 1, "/away"
+	away.Look, back.Look = 1, 2
 	if err := c.Append(t.Context(), nil, []record.Position{home}); err != nil {
 		t.Fatal(err)
 	}
-	c.pending.add([]record.Position{away, at(1, 0, 0)})
+	c.pending.add([]record.Position{away, back})
 	if err := c.found(t.Context()); err != nil {
 		t.Fatal(err)
 	}
