@@ -21,8 +21,8 @@ import (
 // forgotten with the entry that tells it, so that a restart does not hide it.
 //
 // A loss is a position of its own, of no file, under an ID of its own and with
-// Forget set: Path is its reason. It goes with the entry that tells it, and is
-// summed up; see [Positions.Lost].
+// Forget set: Path is its reason, Closed when it was told, 0 if nobody knows. It
+// goes with the entry that tells it, and is summed up; see [Positions.Losses].
 type Position struct {
 	ID       uint64 // names the file among its stream's positions; never used again
 	Path     string // last seen
@@ -85,7 +85,7 @@ type Print struct {
 // empty; it is not safe for concurrent use.
 type Positions struct {
 	files map[uint64]Position
-	lost  map[string]Lost // by reason
+	lost  Losses
 }
 
 // ErrPositions reports an encoding that this version cannot have written.
@@ -135,8 +135,8 @@ func (ps *Positions) Get(id uint64) (Position, bool) {
 	return p, ok
 }
 
-// Lost returns the sums of all losses by their reasons.
-func (ps *Positions) Lost() map[string]Lost { return maps.Clone(ps.lost) }
+// Losses returns the sums of all losses.
+func (ps *Positions) Losses() Losses { return ps.lost.clone() }
 
 // AppendDelta encodes the positions that moved, takes them over and returns
 // dst with the encoding.
@@ -173,7 +173,7 @@ func (ps *Positions) Put(moved []Position) {
 
 // Clone returns a copy that changes apart.
 func (ps *Positions) Clone() Positions {
-	return Positions{maps.Clone(ps.files), maps.Clone(ps.lost)}
+	return Positions{maps.Clone(ps.files), ps.lost.clone()}
 }
 
 // AppendSnapshot encodes all positions, and losses as their sums, once those are
@@ -199,8 +199,7 @@ func (ps *Positions) AppendSnapshot(dst []byte, moved []Position) []byte {
 		}
 		dst = p.append(dst, mask)
 	}
-	for _, reason := range slices.Sorted(maps.Keys(ps.lost)) {
-		p := Position{Path: reason, Lost: ps.lost[reason], Forget: true}
+	for _, p := range ps.lost.positions() {
 		dst = p.append(dst, p.mask())
 	}
 	return dst
@@ -228,11 +227,7 @@ func (ps *Positions) Apply(b []byte) (moved []Position, err error) {
 
 func (ps *Positions) put(p Position) {
 	if p.Lost != (Lost{}) {
-		if ps.lost == nil {
-			ps.lost = make(map[string]Lost)
-		}
-		sum := ps.lost[p.Path]
-		ps.lost[p.Path] = Lost{sum.Ranges + p.Lost.Ranges, sum.Bytes + p.Lost.Bytes}
+		ps.lost.add(p)
 		return
 	}
 	if p.Forget {
@@ -260,15 +255,17 @@ func (ps *Positions) put(p Position) {
 }
 
 func (p Position) mask() uint64 {
-	if p.Lost != (Lost{}) {
-		return hasPath | hasForget | hasLost
-	}
-	mask := uint64(hasPath | hasDev | hasIno | hasOffset | hasHead | hasMarker)
+	var mask uint64
 	optional := func(bit uint64, set bool) {
 		if set {
 			mask |= bit
 		}
 	}
+	if p.Lost != (Lost{}) {
+		optional(hasClosed, p.Closed != 0)
+		return mask | hasPath | hasForget | hasLost
+	}
+	mask = hasPath | hasDev | hasIno | hasOffset | hasHead | hasMarker
 	optional(hasWas, !slices.Equal(p.Was, p.Sources))
 	if p.Forget { // what else it was is known of it
 		return mask&hasWas | hasForget | hasOffset

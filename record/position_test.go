@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"sealtail/record"
 )
@@ -143,9 +144,54 @@ func TestLossesAddUp(t *testing.T) {
 	}
 	want := map[string]record.Lost{"deleted": {Ranges: 2, Bytes: 1<<40 + 9}, "truncated": {Ranges: 1}}
 	for name, ps := range map[string]*record.Positions{"ours": &ours, "theirs": &theirs} {
-		if got := ps.Lost(); !reflect.DeepEqual(got, want) || ps.Len() != len(positions()) {
+		if got := ps.Losses().Since(time.Time{}); !reflect.DeepEqual(got, want) || ps.Len() != len(positions()) {
 			t.Errorf("%s: got %v and %d files, want %v and %d", name, got, ps.Len(), want, len(positions()))
 		}
+	}
+}
+
+// Losses of the day before the newest are known apart, by the hour, wherever
+// they are read from; a clock that was set back makes none last for ever.
+func TestRecentLosses(t *testing.T) {
+	noon := time.Date(2026, 11, 25, 12, 30, 0, 0, time.UTC)
+	at := func(hours int) time.Time { return noon.Add(time.Duration(hours) * time.Hour) }
+	for _, tt := range []struct {
+		name   string
+		hours  []int // after noon, of losses of 1, 2, 4 … bytes
+		from   int
+		recent int64
+		newest int
+	}{
+		{"one", []int{0}, 0, 1, 0},
+		{"of the hour asked for", []int{0, 1}, 1, 2, 1},
+		{"a day before the newest", []int{0, 24}, 0, 3, 24},
+		{"longer before", []int{0, 24, 25}, 0, 6, 25},
+		{"of a clock that was set back", []int{1000, 0, 1}, 0, 6, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var ps, snapshot record.Positions
+			var all int64
+			for i, h := range tt.hours {
+				p := record.Position{ID: uint64(i), Path: "deleted", Lost: record.Lost{Ranges: 1, Bytes: 1 << i}, Closed: at(h).Unix(), Forget: true}
+				all += p.Lost.Bytes
+				ps.Put([]record.Position{p, {ID: 99, Path: "truncated", Lost: record.Lost{Ranges: 1}, Closed: at(h).Unix(), Forget: true}})
+			}
+			ps.Put([]record.Position{{ID: 99, Path: "deleted", Lost: record.Lost{Ranges: 1, Bytes: 1 << 40}, Forget: true}}) // nobody knows when
+			if _, err := snapshot.Apply(ps.AppendSnapshot(nil, nil)); err != nil {
+				t.Fatal(err)
+			}
+			for name, l := range map[string]record.Losses{"added": ps.Losses(), "read": snapshot.Losses()} {
+				if got := l.Since(at(tt.from))["deleted"].Bytes; got != tt.recent {
+					t.Errorf("%s: got %d bytes since then, want %d", name, got, tt.recent)
+				}
+				if got := l.Since(time.Time{})["deleted"].Bytes; got != all+1<<40 {
+					t.Errorf("%s: got %d bytes in all, want %d", name, got, all+1<<40)
+				}
+				if got := l.Newest(); !got.Equal(at(tt.newest)) {
+					t.Errorf("%s: newest at %v, want %v", name, got, at(tt.newest))
+				}
+			}
+		})
 	}
 }
 
@@ -185,7 +231,7 @@ func FuzzPositions(f *testing.F) {
 	var one record.Positions
 	one.Put([]record.Position{p})
 	f.Add(one.AppendSnapshot(nil, nil))
-	f.Add(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}, {ID: 9, Path: "deleted", Lost: record.Lost{Ranges: 1, Bytes: 7}, Forget: true}}))
+	f.Add(ps.AppendDelta(nil, []record.Position{{ID: 2, Forget: true}, {ID: 9, Path: "deleted", Lost: record.Lost{Ranges: 1, Bytes: 7}, Closed: 1764000000, Forget: true}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ps, again record.Positions
 		if _, err := ps.Apply(b); err != nil {

@@ -30,6 +30,10 @@ type Problem struct {
 // that is worth a word.
 const late = 15 * time.Minute
 
+// LossTold is how long a loss is a problem, whatever restarts meanwhile. After
+// that it is told below all streams.
+const LossTold = 24 * time.Hour
+
 // Judge fills in which streams are paused, and what is wrong, worst first.
 func Judge(s *Snapshot) {
 	s.Problems = []Problem{}
@@ -83,13 +87,9 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %s at the start; what files still have was read again", count(int64(n), "place", "places")), time.Time{},
 			"check the disk; the damaged bytes are in "+s.Process.StateDir+"/streams/"+l.Name+"/damaged")
 	}
-	if g := &l.Ledger; g.Losses > g.LossesBefore || g.Lost > g.LostBefore {
-		losses, lost := g.Losses-g.LossesBefore, g.Lost-g.LostBefore
-		what := fmt.Sprintf("%s, %d bytes,", count(losses, "range", "ranges"), lost)
-		if losses == 0 { // in a pause it is known, and not told yet
-			what = count(lost, "byte", "bytes")
-		}
-		add(Lost, l.Name, what+" of files that were deleted, truncated or rewritten unread", time.Time{}, lossFix(g))
+	if g := &l.Ledger; g.Recent != (Loss{}) {
+		add(Lost, l.Name, g.Recent.words()+" of files, gone before they were read"+g.Recent.reasons()+g.newest(), time.Time{},
+			lossFix(s, &g.Recent))
 	}
 	if l.Sink.Parked > 0 {
 		add(Lost, l.Name, fmt.Sprintf("%s, still sealed, set aside: the sink can never accept them", count(int64(l.Sink.Parked), "batch", "batches")), time.Time{},
@@ -166,8 +166,8 @@ func room(s *Snapshot, l *Stream) (what, fix string) {
 }
 
 // lossFix says what keeps each kind of loss from coming again.
-func lossFix(g *Ledger) string {
-	fix := "each is sealed as a loss event: sealtail-reader open --events"
+func lossFix(s *Snapshot, g *Loss) string {
+	fix := "the log and sealtail-reader open --events name file and range of each"
 	if g.Held > 0 {
 		fix += "; raise hold.max_bytes or lower hold.min_free"
 	}
@@ -177,7 +177,10 @@ func lossFix(g *Ledger) string {
 	if g.Truncated+g.Rewritten > 0 {
 		fix += "; rotate by renaming, not by truncating or rewriting"
 	}
-	return fix
+	if g.Spool > 0 {
+		fix += "; check the disk of " + s.Process.StateDir
+	}
+	return fix + "; this is told for a day"
 }
 
 func count(n int64, one, many string) string {

@@ -85,9 +85,9 @@ type Files struct {
 
 // A Ledger is what the world made impossible to read. Each loss is logged and
 // sealed in-band, with file and range. Losses are those since the state
-// directory was made, all else since the stream was opened.
+// directory was made, all else since the stream was opened:
 //
-// seen = taken + holes + (lost − lost before) + unread.
+//	seen = taken + holes + what was lost since then + unread
 type Ledger struct {
 	Seen      int64 `json:"seen_bytes"` // of files as they grew
 	Taken     int64 `json:"taken_bytes"`
@@ -96,10 +96,15 @@ type Ledger struct {
 	Malformed int64 `json:"malformed_lines"` // not in the stream's format, sealed as they are
 	Holes     int64 `json:"hole_bytes"`      // never written: NULs of truncated files
 
-	Losses       int64 `json:"losses"`            // events
-	LossesBefore int64 `json:"losses_before"`     // of these: before the stream was opened
-	LostBefore   int64 `json:"lost_before_bytes"` // likewise
-	Lost         int64 `json:"lost_bytes"`        // the sum of …
+	Loss
+	Recent Loss      `json:"recent"`               // of these: told in the last day, to the hour, or not yet
+	Newest time.Time `json:"newest_loss,omitzero"` // when it was told
+}
+
+// A Loss is a sum of losses.
+type Loss struct {
+	Losses int64 `json:"losses"`     // events
+	Lost   int64 `json:"lost_bytes"` // the sum of …
 
 	Deleted   int64 `json:"lost_deleted_bytes"`
 	Truncated int64 `json:"lost_truncated_bytes"`

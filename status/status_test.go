@@ -60,16 +60,18 @@ func TestJudge(t *testing.T) {
 			l.Spool.Waiting, l.Sink.Error = "max_bytes reached", "denied"
 		},
 			[]string{"paused: no room in the spool", "warning: sink archive refuses"}, "paused: audit: no room in the spool: max_bytes reached (2.0 GiB) (and 1 more)", false},
-		{"stalled", func(s *status.Snapshot, l *status.Stream) { s.Stalled, l.Ledger.Losses = []string{"audit: tail"}, 1 },
+		{"stalled", func(s *status.Snapshot, l *status.Stream) {
+			s.Stalled, l.Ledger.Recent.Losses = []string{"audit: tail"}, 1
+		},
 			[]string{"stalled: a loop does not go on: audit: tail", "lost: 1 range,"}, "stalled: a loop does not go on: audit: tail (and 1 more)", true},
-		{"lost in a pause", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Ledger.Lost = "paused", 9 },
+		{"lost in a pause", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Ledger.Recent.Lost = "paused", 9 },
 			[]string{"paused: no data key", "lost: 9 bytes of files"}, "paused: audit: no data key", false},
-		{"lost before the start", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger = status.Ledger{Losses: 2, LossesBefore: 2, Lost: 9, LostBefore: 9, Deleted: 9}
+		{"lost longer ago", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger.Loss = status.Loss{Losses: 2, Lost: 9, Deleted: 9}
 		}, nil, "1 streams", true},
-		{"lost before the start, and since", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger = status.Ledger{Losses: 3, LossesBefore: 2, Lost: 13, LostBefore: 9, Deleted: 13}
-		}, []string{"lost: 1 range, 4 bytes,"}, "lost: audit: 1 range", true},
+		{"lost longer ago, and today", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger.Loss, l.Ledger.Recent = status.Loss{Losses: 3, Lost: 13, Deleted: 13}, status.Loss{Losses: 1, Lost: 4, Deleted: 4}
+		}, []string{"lost: 1 range, 4 bytes of files"}, "lost: audit: 1 range", true},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"closed", func(_ *status.Snapshot, l *status.Stream) {
 			l.Files.Closed, l.Files.ClosedAs = 2, "/var/log/a: permission denied"
@@ -130,14 +132,17 @@ func TestFix(t *testing.T) {
 		{"no room at all", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Waiting = "no space left on device" },
 			[]string{"free room on the disk of /var/lib/sealtail"}, []string{"max_bytes", "min_free"}},
 		{"deleted while no agent ran", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger = status.Ledger{Losses: 2, Lost: 7, Deleted: 7}
-		}, []string{"2 ranges", "while no agent runs"}, []string{"hold."}},
-		{"lost before the start", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger = status.Ledger{Losses: 2, LossesBefore: 2, Lost: 4097, LostBefore: 4097, Deleted: 1, Held: 4096}
-		}, []string{"audit lost 2 ranges, 4097 bytes, before this start; since its state began: 1 B deleted, 4.0 KiB beyond the hold limit"}, []string{"fix:"}},
+			l.Ledger.Recent, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 7, Deleted: 7}, noon.Add(-time.Hour)
+		}, []string{"2 ranges, 7 bytes of files, gone before they were read: 7 B deleted; the newest at 2026-11-25T11:00:00Z\n", "while no agent runs", "for a day"}, []string{"hold.", "check the disk"}},
+		{"lost longer ago", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger.Loss, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 4097, Deleted: 1, Held: 4096}, noon.Add(-48*time.Hour)
+		}, []string{"audit lost 2 ranges, 4097 bytes since its state began: 1 B deleted, 4.0 KiB beyond the hold limit; the newest at 2026-11-23T12:00:00Z; sealtail-reader"}, []string{"fix:"}},
 		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger = status.Ledger{Losses: 1, Lost: 7, Held: 7}
+			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Held: 7}
 		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},
+		{"in a damaged spool", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Spool: 7}
+		}, []string{"7 B in a damaged spool", "check the disk of /var/lib/sealtail"}, []string{"while no agent runs"}},
 		{"a broken credentials file", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "NoCredentials", Error: "has mode 0644"}
 		}, []string{"finds its access key"}, []string{"network"}},

@@ -47,9 +47,9 @@ func (s *Snapshot) Write(w io.Writer) error {
 		}
 	}
 	for i := range s.Streams {
-		if g := &s.Streams[i].Ledger; g.LostBefore > 0 {
-			fmt.Fprintf(&b, "%s lost %s, %d bytes, before this start; since its state began: %s: sealtail-reader open --events tells each\n", s.Streams[i].Name,
-				count(g.LossesBefore, "range", "ranges"), g.LostBefore, g.reasons())
+		if g := &s.Streams[i].Ledger; g.Loss != g.Recent {
+			fmt.Fprintf(&b, "%s lost %s since its state began%s%s; sealtail-reader open --events tells each\n", s.Streams[i].Name,
+				g.words(), g.reasons(), g.newest())
 		}
 	}
 	fmt.Fprintf(&b, "\n%d of %d descriptors, %s of memory, state in %s, config file %s\n", p.Descriptors, p.MaxOpen, Size(p.Memory), p.StateDir, p.ConfigFile)
@@ -57,20 +57,46 @@ func (s *Snapshot) Write(w io.Writer) error {
 	return err
 }
 
+// words tell how much was lost. In a pause it is known and no event told it.
+func (l *Loss) words() string {
+	if l.Losses == 0 {
+		return count(l.Lost, "byte", "bytes")
+	}
+	return count(l.Losses, "range", "ranges") + ", " + count(l.Lost, "byte", "bytes")
+}
+
+func (g *Ledger) newest() string {
+	if g.Newest.IsZero() {
+		return ""
+	}
+	return "; the newest at " + clock(g.Newest)
+}
+
+// A reason is why bytes were lost: as a label, and for people.
+type reason struct {
+	name, words string
+	bytes       int64
+}
+
+func (l *Loss) by() []reason {
+	return []reason{
+		{"deleted", "deleted", l.Deleted}, {"truncated", "truncated", l.Truncated}, {"rewritten", "rewritten", l.Rewritten},
+		{"held", "beyond the hold limit", l.Held}, {"spool", "in a damaged spool", l.Spool},
+	}
+}
+
 // reasons tells how many bytes were lost for which.
-func (g *Ledger) reasons() string {
+func (l *Loss) reasons() string {
 	var parts []string
-	for _, r := range []struct {
-		bytes int64
-		why   string
-	}{
-		{g.Deleted, "deleted"}, {g.Truncated, "truncated"}, {g.Rewritten, "rewritten"}, {g.Held, "beyond the hold limit"}, {g.Spool, "in a damaged spool"},
-	} {
+	for _, r := range l.by() {
 		if r.bytes > 0 {
-			parts = append(parts, Size(r.bytes)+" "+r.why)
+			parts = append(parts, Size(r.bytes)+" "+r.words)
 		}
 	}
-	return strings.Join(parts, ", ")
+	if parts == nil {
+		return ""
+	}
+	return ": " + strings.Join(parts, ", ")
 }
 
 func (l *Stream) state() string {

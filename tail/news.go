@@ -174,7 +174,9 @@ func (t *Tailer) tellLoss(p *record.Position, l loss, c *record.Chunk) {
 		{Key: "to", Value: strconv.FormatInt(l.to, 10)},
 		{Key: "reason", Value: l.reason},
 	}})
-	c.Moved = append(c.Moved, record.Position{ID: newID(), Path: l.reason, Lost: record.Lost{Ranges: 1, Bytes: l.to - l.from}, Forget: true})
+	c.Moved = append(c.Moved, record.Position{
+		ID: newID(), Path: l.reason, Lost: record.Lost{Ranges: 1, Bytes: l.to - l.from}, Closed: t.wall.Unix(), Forget: true,
+	})
 }
 
 // still returns the position as one that no bytes were taken for. If none were

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sealtail/internal/loop"
@@ -19,6 +20,7 @@ type committer struct {
 	committed func(moved []record.Position) // nil = nobody is told
 	pending   *discoveries                  // nil = none
 	turned    loop.Turn
+	lost      atomic.Pointer[record.Losses] // as of the newest entry; nil = as at the start
 
 	mu    sync.Mutex // held while an entry is tried
 	state *state     // as of the newest entry; guarded by mu once the line runs
@@ -119,6 +121,10 @@ func (c *committer) append(ctx context.Context, env []byte, moved func() []recor
 		return nil, err
 	}
 	c.state.advance(env, ps)
+	if slices.ContainsFunc(ps, func(p record.Position) bool { return p.Lost != record.Lost{} }) {
+		lost := c.state.positions.Losses()
+		c.lost.Store(&lost)
+	}
 	c.pending.forget(ps)
 	if e, err := seal.Parse(env); err == nil { // positions alone are none
 		c.state.named.add(e)

@@ -42,8 +42,8 @@ type line struct {
 	store    store
 	commit   *committer
 	pauses   *pauses
-	lost     map[string]record.Lost // by reason, before this line
-	fromEnd  bool                   // a first start that takes the files from their ends
+	lost     record.Losses // before this line
+	fromEnd  bool          // a first start that takes the files from their ends
 	log      *zap.Logger
 
 	beginning loop.Turn // while it is not begun
@@ -102,7 +102,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: end, log: log,
 		commit: &committer{spool: sp, state: st, pending: &discoveries{wake: make(chan struct{}, 1)},
 			committed: func(moved []record.Position) { held.committed(s.Name, moved) }},
-		lost: st.positions.Lost(), fromEnd: s.StartAt == "end" && !st.begun}
+		lost: st.positions.Losses(), fromEnd: s.StartAt == "end" && !st.begun}
 	l.sink = sink.New(sink.Options{
 		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log.With(zap.String("sink", s.Sink)),
 	}, sp, end)

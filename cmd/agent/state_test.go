@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sealtail/conf"
 	"sealtail/internal/durable"
@@ -197,7 +198,7 @@ func TestStateVersions(t *testing.T) {
 		after := &state{identity: id}
 		if err := after.Load(snapshot); !errors.Is(err, want) {
 			t.Errorf("version %d: got %v, want %v", version, err, want)
-		} else if err == nil && (!reflect.DeepEqual(after.Snapshot(), st.Snapshot()) || len(after.positions.Lost()) != 0) {
+		} else if err == nil && (!reflect.DeepEqual(after.Snapshot(), st.Snapshot()) || len(after.positions.Losses().Since(time.Time{})) != 0) {
 			t.Errorf("version %d is not taken as it is", version)
 		}
 	}
@@ -213,7 +214,7 @@ func TestLossesOutliveRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := st.positions.Lost()["deleted unread"], (record.Lost{Ranges: 2 * n, Bytes: 10 * n}); got != want {
+		if got, want := st.positions.Losses().Since(time.Time{})["deleted unread"], (record.Lost{Ranges: 2 * n, Bytes: 10 * n}); got != want {
 			t.Errorf("start %d: got %v lost, want %v", n, got, want)
 		}
 		if err := sp.Recover(t.Context()); err != nil {

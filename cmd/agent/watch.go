@@ -19,6 +19,7 @@ import (
 	"sealtail/record"
 	"sealtail/seal"
 	"sealtail/status"
+	"sealtail/tail"
 )
 
 const (
@@ -134,7 +135,7 @@ func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 		if l == nil {
 			continue // being opened
 		}
-		x := l.status(c, a.keys[keysOf(l.stream)].State())
+		x := l.status(c, a.keys[keysOf(l.stream)].State(), now)
 		l.trend.Add(now, &x)
 		s.Streams = append(s.Streams, x)
 		s.Stalled = append(s.Stalled, l.stalled(now)...)
@@ -187,14 +188,8 @@ func (a *agent) process() status.Process {
 }
 
 // status is how the line stands; its data key stands as k.
-func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
+func (l *line) status(c conf.Stream, k seal.KeyState, now time.Time) status.Stream {
 	t, p, s, to := l.tail.Stats(), l.pipeline.Stats(), l.spool.Stats(), l.sink.Stats()
-	lost := t.Lost
-	var before record.Lost
-	for reason, l := range l.lost {
-		lost.Add(reason, l.Bytes)
-		before.Ranges, before.Bytes = before.Ranges+l.Ranges, before.Bytes+l.Bytes
-	}
 	x := status.Stream{
 		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
 		Files: status.Files{
@@ -203,8 +198,6 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 		},
 		Ledger: status.Ledger{
 			Seen: t.Seen, Taken: t.Bytes, Dropped: t.Dropped, Filtered: t.Filtered, Malformed: t.Malformed, Holes: t.Hole,
-			Losses: before.Ranges + t.Losses, LossesBefore: before.Ranges, Lost: before.Bytes + t.LostBytes, LostBefore: before.Bytes,
-			Deleted: lost.Deleted, Truncated: lost.Truncated, Rewritten: lost.Rewritten, Held: lost.Held, Spool: lost.Spool,
 		},
 		Key: status.Key{
 			State: k.Phase.String(), Since: k.Since, ID: k.KeyID, Age: k.DEKAge.Seconds(), Ends: k.DEKEnds, Locked: k.Locked,
@@ -222,6 +215,12 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 			Error: to.Failing, Failing: to.Since, Retries: to.Retries, Parked: to.Parked,
 		},
 	}
+	told := l.lost
+	if newer := l.commit.lost.Load(); newer != nil {
+		told = *newer
+	}
+	x.Ledger.Loss, x.Ledger.Recent = losses(l.lost, told, &t, now)
+	x.Ledger.Newest = told.Newest()
 	for _, n := range k.Failed {
 		x.Key.Failed += n
 	}
@@ -229,6 +228,39 @@ func (l *line) status(c conf.Stream, k seal.KeyState) status.Stream {
 		x.Key.Reason, x.Key.Code, x.Key.Error = k.Reason.String(), k.Code, k.Err.Error()
 	}
 	return x
+}
+
+// losses adds up what was lost: all, and what is recent. before is what was told
+// when the line began, told what was since, t what the line's tailer lost. What
+// that has told nobody yet is as if it were lost now.
+func losses(before, told record.Losses, t *tail.Stats, now time.Time) (all, recent status.Loss) {
+	known, untold := sumOf(told.Since(time.Time{})), sumOf(before.Since(time.Time{}))
+	recent = sumOf(told.Since(now.Add(-status.LossTold)))
+	own := status.Loss{
+		Losses: t.Losses, Lost: t.LostBytes,
+		Deleted: t.Lost.Deleted, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
+	}
+	all = known
+	for i, n := range amounts(&untold) {
+		*n = max(0, *n+*amounts(&own)[i]-*amounts(&known)[i]) // what is told may be newer than t
+		*amounts(&all)[i] += *n
+		*amounts(&recent)[i] += *n
+	}
+	return all, recent
+}
+
+func sumOf(lost map[string]record.Lost) (sum status.Loss) {
+	var by tail.Lost
+	for reason, l := range lost {
+		by.Add(reason, l.Bytes)
+		sum.Losses, sum.Lost = sum.Losses+l.Ranges, sum.Lost+l.Bytes
+	}
+	sum.Deleted, sum.Truncated, sum.Rewritten, sum.Held, sum.Spool = by.Deleted, by.Truncated, by.Rewritten, by.Held, by.Spool
+	return sum
+}
+
+func amounts(l *status.Loss) []*int64 {
+	return []*int64{&l.Losses, &l.Lost, &l.Deleted, &l.Truncated, &l.Rewritten, &l.Held, &l.Spool}
 }
 
 // stalled names the loops of the line that do not go on. Waiting for a key, for
