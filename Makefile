@@ -5,7 +5,6 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 20000x
 MODELS ?= 3
 SEED ?= 0
-SKIP ?= ^$$
 export MAINTAINER
 
 .PHONY: build cross test race vet fuzz torture soak sdk bench
@@ -94,4 +93,4 @@ test-image: ## the image under podman and runc without any right, and arm64's un
 	go test -tags image -count=1 -timeout 15m -v ./test/image
 
 test-systemd: ## the packages on a Debian machine in systemd-nspawn: rsyslog, logrotate, upgrades, pauses, drop-ins, purge
-	go test -tags systemd -count=1 -timeout 30m -parallel 4 -skip "$(SKIP)" -v ./test/systemd
+	go test -tags systemd -count=1 -timeout 30m -parallel 4 -v ./test/systemd

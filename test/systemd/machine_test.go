@@ -385,8 +385,14 @@ func (m *machine) opened() []string {
 }
 
 // count returns how many lines can be opened so far.
-func (m *machine) count() (n int) {
-	fmt.Sscan(m.try("sh", append([]string{"-c", `sealtail-reader open "$@" 2>/dev/null | wc -l`, "sh"}, m.sealed...)...), &n)
+func (m *machine) count() int { return m.opens("wc -l") }
+
+// has reports whether a line can be opened so far.
+func (m *machine) has(line string) bool { return m.opens("grep -cxF '"+line+"'") > 0 }
+
+// opens returns what a command counts in the lines that can be opened so far.
+func (m *machine) opens(count string) (n int) {
+	fmt.Sscan(m.try("sh", append([]string{"-c", `sealtail-reader open "$@" 2>/dev/null | ` + count, "sh"}, m.sealed...)...), &n)
 	return n
 }
 
@@ -517,6 +523,9 @@ func (m *machine) lost(n int) (bytes int64) {
 	for i, got := range times {
 		switch {
 		case got == 0:
+			if i == 0 || times[i-1] > 0 {
+				m.t.Logf("not opened from line %d on; it is in: %s", i, m.try("grep", "-lxF", line(i), "-r", "/var/log/app"))
+			}
 			bytes += int64(len(line(i)) + 1)
 		case got > 1:
 			repeated++
