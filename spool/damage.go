@@ -17,19 +17,30 @@ import (
 // A Damage is bytes of a segment that do not verify, though they were durable
 // once.
 type Damage struct {
+	First    uint32 // of several segments that are missing, else Segment
 	Segment  uint32
 	From, To int64  // bytes of the segment; both 0: all of it is missing
-	File     string // a copy of these bytes; "" if there is none
+	File     string // a copy of these bytes, or a note; "" if there is none
 	Shipped  bool   // all of it was acknowledged: nothing is lost but the copy here
 	Known    bool   // an earlier Open found it and told the State
 }
 
 // String says which bytes these are.
 func (d Damage) String() string {
-	if d.From == 0 && d.To == 0 {
-		return fmt.Sprintf("segment %d is missing", d.Segment)
+	switch {
+	case d.First < d.Segment:
+		return "segments " + d.segments() + " are missing"
+	case d.From == 0 && d.To == 0:
+		return "segment " + d.segments() + " is missing"
 	}
 	return fmt.Sprintf("segment %d, bytes %d to %d", d.Segment, d.From, d.To)
+}
+
+func (d Damage) segments() string {
+	if d.First < d.Segment {
+		return fmt.Sprintf("%d to %d", d.First, d.Segment)
+	}
+	return fmt.Sprint(d.Segment)
 }
 
 // A ledgerEntry is damage that a State was told of. The snapshot beside the
@@ -76,24 +87,38 @@ func parseLedger(b []byte) (l []ledgerEntry, snapshot []byte, ok bool) {
 // the State if it does not know and they matter.
 func (p *opening) damage(f durable.File, id uint32, sp span) {
 	s := p.s
-	d := Damage{
-		Segment: id, From: sp.from, To: sp.to,
-		Shipped: s.shipped.covers(id, sp.to),
-		Known: slices.ContainsFunc(p.known, func(e ledgerEntry) bool {
-			return e.id == id && e.from <= sp.from && sp.to <= e.to
-		}),
-	}
+	d := Damage{First: id, Segment: id, From: sp.from, To: sp.to}
 	seg := s.find(id)
-	if seg != nil {
-		seg.bad = append(seg.bad, sp)
-		var err error
-		if d.File, err = s.setAside(f, id, sp); err != nil {
-			seg.loose = true
-			s.log.Warn("damaged bytes stay where they are", zap.String("dir", s.dir), zap.Stringer("damage", d), zap.Error(err))
-		}
+	seg.bad = append(seg.bad, sp)
+	var err error
+	if d.File, err = s.setAside(f, id, sp); err != nil {
+		seg.loose = true
+		s.log.Warn("damaged bytes stay where they are", zap.String("dir", s.dir), zap.Stringer("damage", d), zap.Error(err))
 	}
+	p.tell(d)
+}
+
+// missing is damage for segments that are not there.
+func (p *opening) missing(first, last uint32) {
+	d := Damage{First: first, Segment: last}
+	if p.knows(d) { // and somebody may have removed the note
+		p.tell(d)
+		return
+	}
+	if name, err := p.s.noteMissing(d); err != nil {
+		p.s.log.Warn("what is missing cannot be noted", zap.String("dir", p.s.dir), zap.Stringer("damage", d), zap.Error(err))
+	} else {
+		d.File = name
+	}
+	p.tell(d)
+}
+
+func (p *opening) tell(d Damage) {
+	s := p.s
+	d.Shipped = s.shipped.covers(d.Segment, d.To)
+	d.Known = p.knows(d)
 	s.damages = append(s.damages, d)
-	s.ledger = append(s.ledger, ledgerEntry{id, sp})
+	s.ledger = append(s.ledger, ledgerEntry{d.Segment, span{d.From, d.To}})
 	switch {
 	case d.Known:
 	case d.Shipped:
@@ -106,6 +131,13 @@ func (p *opening) damage(f durable.File, id uint32, sp span) {
 		p.quiet = ""
 		p.st.Gap(d.String())
 	}
+}
+
+// knows reports whether an earlier Open told the State.
+func (p *opening) knows(d Damage) bool {
+	return slices.ContainsFunc(p.known, func(e ledgerEntry) bool {
+		return e.id == d.Segment && e.from <= d.From && d.To <= e.to
+	})
 }
 
 // find returns the segment id, or nil.

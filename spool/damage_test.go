@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -391,12 +393,13 @@ func TestMissingEnds(t *testing.T) {
 	}{
 		{"none", 0, remove(), "load -, a, b, c, d, load e, f, g, load h, i", "[]", "a b c d e f g h i"},
 		{"the first", 0, remove(1), "gap, load e, f, g, load h, i", "[segment 1 is missing]", "e f g h i"},
-		{"the first two", 0, remove(1, 2), "gap, load h, i", "[segment 2 is missing]", "h i"},
+		{"the first two", 0, remove(1, 2), "gap, load h, i", "[segments 1 to 2 are missing]", "h i"},
 		{"the first, shipped in part", 3, remove(1), "gap, load e, f, g, load h, i", "[segment 1 is missing]", "e f g h i"},
 		{"none, the first being gone", 5, remove(), "load e, f, g, load h, i", "[]", "f g h i"},
 		{"the second, the first being gone", 5, remove(2), "gap, load h, i", "[segment 2 is missing]", "h i"},
+		{"the last two", 0, remove(2, 3), "load -, a, b, c, d, gap", "[segments 2 to 3 are missing]", "a b c d"},
 		{"the last", 0, remove(3), "load -, a, b, c, d, load e, f, g, gap", "[segment 3 is missing]", "a b c d e f g"},
-		{"all", 0, remove(1, 2, 3), "gap", "[segment 3 is missing]", ""},
+		{"all", 0, remove(1, 2, 3), "gap", "[segments 1 to 3 are missing]", ""},
 		{"all, shipped", 9, remove(3), "gap", "[segment 3 is missing]", ""},
 		{"the end of the last", 0, cut, "load -, a, b, c, d, load e, f, g, load h, gap", "[segment 3, bytes 12747 to 13398]", "a b c d e f g h"},
 		{"the end of the last, shipped", 9, cut, "load h, gap", "[segment 3, bytes 12747 to 13398]", ""},
@@ -430,6 +433,17 @@ func TestMissingEnds(t *testing.T) {
 				if got := served(t, s); got != tc.served {
 					t.Errorf("served %s, want %s", got, tc.served)
 				}
+				a := s.Aside()
+				want := spool.Aside{}
+				switch {
+				case strings.Contains(tc.damages, "missing"):
+					want.Missing = []string{strings.NewReplacer("[segment ", "", "[segments ", "", " is missing]", "", " are missing]", "").Replace(tc.damages)}
+				case tc.damages != "[]":
+					want.Damaged = 1
+				}
+				if !reflect.DeepEqual(a, want) {
+					t.Errorf("aside %+v, want %+v", a, want)
+				}
 			}
 			// At any moment of Recover: told until the new segment is there, and then not.
 			for n := 1; ; n++ {
@@ -460,6 +474,48 @@ func TestMissingEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAside has what is set aside told until it is moved away, whatever restarts.
+func TestAside(t *testing.T) {
+	fsys := threeSegments(t)
+	list, err := spool.Frames(fsys, dir, 1)
+	must(t, err)
+	flip(t, fsys, 1, list[1].Off)
+	must(t, fsys.Remove(spool.SegName(dir, 2)))
+	want := func(s *spool.Spool, damaged, missing, rejected int) {
+		t.Helper()
+		a := s.Aside()
+		if a.Damaged != damaged || len(a.Missing) != missing || a.Rejected != rejected {
+			t.Errorf("got %+v, want %d, %d, %d", a, damaged, missing, rejected)
+		}
+	}
+	s, _ := openDiary(t, fsys)
+	want(s, 1, 1, 0)
+	must(t, s.Recover(once))
+	parked, err := s.Park([]byte("never"), "why")
+	must(t, err)
+	put(t, s, "i", 100)
+	served(t, s)
+	s.Trim(100)
+	must(t, s.Close())
+	for range 2 { // the segments around it are gone
+		fsys.Restart()
+		s, _ = openDiary(t, fsys)
+		if d := s.Damages(); len(d) != 0 {
+			t.Errorf("damages %v", d)
+		}
+		want(s, 1, 1, 1)
+		must(t, s.Close())
+	}
+	moved, err := fsys.ReadDir(filepath.Join(dir, "damaged"))
+	must(t, err)
+	for _, e := range moved {
+		must(t, fsys.Remove(filepath.Join(dir, "damaged", e.Name())))
+	}
+	must(t, fsys.Remove(parked))
+	s, _ = openDiary(t, fsys)
+	want(s, 0, 0, 0)
 }
 
 // TestH64_TornTail has frames behind the highest synced that do and do not verify:
@@ -632,15 +688,32 @@ func TestNoRoomToSetAside(t *testing.T) {
 	if !slices.Contains(d.told, "gap") || len(s.Damages()) != 1 || s.Damages()[0].File != "" {
 		t.Fatalf("told %v, damages %+v", d.told, s.Damages())
 	}
+	if a := s.Aside(); a.Damaged != 1 {
+		t.Errorf("aside %+v", a)
+	}
 	must(t, s.Recover(once)) // from the spare
 	served(t, s)
 	s.Trim(100)
+	if a := s.Aside(); a.Damaged != 1 {
+		t.Errorf("aside %+v, once the segment went", a)
+	}
 	name := s.Damages()[0].File
 	if b, err := durable.ReadFile(fsys, name, 1<<20); err != nil || int64(len(b)) != 24<<10 {
 		t.Errorf("kept %q: %d bytes, %v", name, len(b), err)
 	}
 	if s.Stats().Segments != 1 {
 		t.Errorf("%d segments are left", s.Stats().Segments)
+	}
+}
+
+// TestNoRoomToNote has what is missing known though there is no room to note it.
+func TestNoRoomToNote(t *testing.T) {
+	fsys := threeSegments(t)
+	must(t, fsys.Remove(spool.SegName(dir, 2)))
+	fill(fsys)
+	s, d := openDiary(t, fsys)
+	if a := s.Aside(); !slices.Contains(d.told, "gap") || !slices.Equal(a.Missing, []string{"2"}) {
+		t.Errorf("told %v, aside %+v", d.told, a)
 	}
 }
 

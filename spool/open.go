@@ -100,7 +100,7 @@ func (p *opening) run() error {
 	segs := passOver(s.segs)
 	// A segment goes only when a durable hint says that it was shipped.
 	if len(segs) > 0 && segs[0].readable && segs[0].prev != 0 && p.hint.misses(segs[0].prev, segs[0].prevEnd) {
-		p.damage(nil, segs[0].prev, span{})
+		p.missing(max(1, p.hint.shipped.id), segs[0].prev)
 	}
 	for i, seg := range segs {
 		var next *segment
@@ -111,11 +111,15 @@ func (p *opening) run() error {
 			return fmt.Errorf("segment %d: %w", seg.id, err)
 		}
 		if next != nil && next.readable && next.prev > seg.id {
-			p.damage(nil, next.prev, span{}) // missing
+			p.missing(seg.id+1, next.prev)
 		}
 	}
-	if s.newest > 0 && (len(s.segs) == 0 || s.segs[len(s.segs)-1].id < s.newest) {
-		p.damage(nil, s.newest, span{})
+	last := max(1, p.hint.shipped.id) - 1
+	if len(s.segs) > 0 {
+		last = s.segs[len(s.segs)-1].id
+	}
+	if last < s.newest {
+		p.missing(last+1, s.newest)
 	}
 	return p.finish()
 }
