@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"syscall"
@@ -14,6 +15,9 @@ import (
 // firstRetry is the cap of the wait before the second try; each further cap is
 // twice the one before.
 const firstRetry = 500 * time.Millisecond
+
+// parking is what persist is told of a request that parks.
+const parking = "park"
 
 // ship returns nil once each of envs is stored, or parked with its stub.
 func (k *Sink) ship(ctx context.Context, envs [][]byte) error {
@@ -48,7 +52,7 @@ func (k *Sink) ship(ctx context.Context, envs [][]byte) error {
 // two puts the envelope again, which is rejected and parked again.
 func (k *Sink) park(ctx context.Context, env []byte, rejected *RejectedError) error {
 	var where string
-	err := k.persist(ctx, "park", func() (err error) {
+	err := k.persist(ctx, parking, func() (err error) {
 		where, err = k.q.Park(env, rejected.Why)
 		return err
 	}, diskFull)
@@ -138,7 +142,7 @@ func (k *Sink) refused(what string, try int, wait time.Duration, err error) {
 	tell := false
 	k.count(func(s *Stats) {
 		s.Retries++
-		s.Failing = err.Error()
+		s.Failing, s.Err, s.Parking = err.Error(), err, what == parking
 		if try == 0 {
 			if k.failing++; k.failing == 1 {
 				s.Since = time.Now()
@@ -163,6 +167,9 @@ func (k *Sink) warn(err error) bool {
 	}
 	maps.DeleteFunc(k.warned, func(_ string, at time.Time) bool { return now.Sub(at) >= warnEvery })
 	kind := err.Error()
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		kind = e.Op + ": " + e.Err.Error() // a store may name its files by the time
+	}
 	if e, ok := errors.AsType[interface {
 		error
 		Kind() string // as the text, less what changes from try to try
@@ -183,7 +190,7 @@ func (k *Sink) resumed(tries int, err error) {
 	k.count(func(s *Stats) {
 		if tries > 0 {
 			if k.failing--; k.failing == 0 {
-				s.Failing, s.Since = "", time.Time{}
+				s.Failing, s.Err, s.Parking, s.Since = "", nil, false, time.Time{}
 			}
 		}
 		if err == nil && k.failing == 0 {

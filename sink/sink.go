@@ -97,6 +97,8 @@ type Stats struct {
 	InFlight  int       // requests now
 	Acked     time.Time // of the newest acknowledgement; zero: none yet
 	Failing   string    // what the store answered last, while a request is tried again
+	Err       error     // it
+	Parking   bool      // it was no answer: there is no room to park an envelope
 	Since     time.Time // since when; zero: not failing
 	Turned    time.Time // when the loop of Run went on last, which waits a second at a time; zero while Run does not run
 	Trying    time.Time // when the oldest try under way began; zero: none

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -107,7 +108,7 @@ func TestH68_Outage(t *testing.T) {
 		k := sink.New(sink.Options{RetryMax: 10 * time.Second}, q, s)
 		go func() {
 			time.Sleep(time.Hour)
-			if st := k.Stats(); st.Failing != errDown.Error() || st.Since.Sub(begin) != 0 || st.InFlight != 1 {
+			if st := k.Stats(); st.Failing != errDown.Error() || st.Err != errDown || st.Parking || st.Since.Sub(begin) != 0 || st.InFlight != 1 {
 				t.Errorf("within an outage: got %+v", st)
 			}
 		}()
@@ -121,7 +122,7 @@ func TestH68_Outage(t *testing.T) {
 		if want := 24 * 3600 / 5; tries < want*9/10 || tries > want*11/10 {
 			t.Errorf("got %d tries in a day, want about %d", tries, want)
 		}
-		if st := k.Stats(); st.Failing != "" || !st.Since.IsZero() || st.Retries != uint64(tries-1) {
+		if st := k.Stats(); st.Failing != "" || st.Err != nil || !st.Since.IsZero() || st.Retries != uint64(tries-1) {
 			t.Errorf("after an outage: got %+v", st)
 		}
 	})
@@ -175,40 +176,47 @@ func TestNextTry(t *testing.T) {
 // Each kind of refusal is told at once and then once a minute, and for how long
 // it was when the store takes again.
 func TestTellsRefusals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.InfoLevel)
-		q, s := newQueue(t, 4), &store{t: t}
-		begin, tries := time.Now(), 0
-		s.put = func(context.Context, [][]byte) error {
-			tries++
-			switch past := time.Since(begin); {
-			case past < 5*time.Minute:
-				return numbered(tries)
-			case past < 10*time.Minute:
-				return errDown
-			}
-			return nil
+	for name, refusal := range map[string]func(try int) error{
+		"with a kind": func(try int) error { return numbered(try) },
+		"of a file":   func(try int) error { return &fs.PathError{Op: "write", Path: fmt.Sprint(try), Err: syscall.ENOSPC} },
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testTellsRefusals(t, refusal) }) })
+	}
+}
+
+func testTellsRefusals(t *testing.T, refusal func(try int) error) {
+	core, logs := observer.New(zap.InfoLevel)
+	q, s := newQueue(t, 4), &store{t: t}
+	begin, tries := time.Now(), 0
+	s.put = func(context.Context, [][]byte) error {
+		tries++
+		switch past := time.Since(begin); {
+		case past < 5*time.Minute:
+			return refusal(tries)
+		case past < 10*time.Minute:
+			return errDown
 		}
-		k := sink.New(sink.Options{InFlight: 2, MaxRequest: 7, RetryMax: time.Second, Log: zap.New(core)}, q, s)
-		if err := k.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		warnings := logs.FilterMessage("store refused, will try again")
-		if n := warnings.Len(); n < 8 || n > 10 {
-			t.Errorf("told %d refusals in 10 min, want about 10", n)
-		}
-		changed := warnings.Filter(func(e observer.LoggedEntry) bool { return e.ContextMap()["error"] == errDown.Error() }).All()
-		if len(changed) == 0 || changed[0].Time.Sub(begin) > 5*time.Minute+time.Second {
-			t.Errorf("the change was told late: %v", changed)
-		}
-		taken := logs.FilterMessage("the store takes again").All()
-		if len(taken) != 1 {
-			t.Fatalf("told %d times that the store takes again, want 1", len(taken))
-		}
-		if d := taken[0].ContextMap()["refused_for"].(time.Duration); d < 10*time.Minute || d > 10*time.Minute+2*time.Second {
-			t.Errorf("refused for %v, want 10m", d)
-		}
-	})
+		return nil
+	}
+	k := sink.New(sink.Options{InFlight: 2, MaxRequest: 7, RetryMax: time.Second, Log: zap.New(core)}, q, s)
+	if err := k.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	warnings := logs.FilterMessage("store refused, will try again")
+	if n := warnings.Len(); n < 8 || n > 10 {
+		t.Errorf("told %d refusals in 10 min, want about 10", n)
+	}
+	changed := warnings.Filter(func(e observer.LoggedEntry) bool { return e.ContextMap()["error"] == errDown.Error() }).All()
+	if len(changed) == 0 || changed[0].Time.Sub(begin) > 5*time.Minute+time.Second {
+		t.Errorf("the change was told late: %v", changed)
+	}
+	taken := logs.FilterMessage("the store takes again").All()
+	if len(taken) != 1 {
+		t.Fatalf("told %d times that the store takes again, want 1", len(taken))
+	}
+	if d := taken[0].ContextMap()["refused_for"].(time.Duration); d < 10*time.Minute || d > 10*time.Minute+2*time.Second {
+		t.Errorf("refused for %v, want 10m", d)
+	}
 }
 
 func TestH70_Rejected(t *testing.T) {
@@ -267,6 +275,16 @@ func TestParkWaits(t *testing.T) {
 			return nil
 		}
 		k := sink.New(sink.Options{Stub: stubOf}, q, s)
+		go func() {
+			time.Sleep(50 * time.Second)
+			if st := k.Stats(); !st.Parking || !errors.Is(st.Err, syscall.ENOSPC) {
+				t.Errorf("while the disk is full: got %+v", st)
+			}
+			time.Sleep(10 * time.Minute)
+			if st := k.Stats(); st.Parking || st.Err != errDown {
+				t.Errorf("while the store is down: got %+v", st)
+			}
+		}()
 		if err := k.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}

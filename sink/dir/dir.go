@@ -169,7 +169,7 @@ func (s *Store) begin() error {
 			s.ready = false // somebody removed the directory
 		}
 		if err != nil {
-			return fmt.Errorf("create %s: %w", name, err)
+			return err
 		}
 		s.f, s.size, s.begun = f, 0, now
 		s.counter++

@@ -47,6 +47,7 @@ type Error struct {
 	Hint      string        // what a person can do
 	Skew      time.Duration // the service's clock less this host's, by whole seconds; 0 also if not known
 
+	alone int // refusals of a single envelope, as refused.rounds has them
 	do    remedy
 	cmk   bool // it may have the Logstore's CMK for a reason
 	again time.Time
@@ -81,6 +82,10 @@ func (e *Error) Error() string {
 // Unwrap returns what went wrong before there was an answer; nil if there was
 // one.
 func (e *Error) Unwrap() error { return e.err }
+
+// Alone says that an envelope is refused for what it holds: as often as n, and
+// after most it is rejected. n is 0 of all other errors.
+func (e *Error) Alone() (n, most int) { return e.alone, rejectAfter }
 
 // Kind is the same for errors that differ in no more than request, port or time.
 func (e *Error) Kind() string {

@@ -154,6 +154,7 @@ func (s *Store) alone(ctx context.Context, it *item, e *Error) error {
 		s.mu.Unlock()
 	}
 	s.mu.Lock()
+	e.alone = r.rounds
 	e.Hint = strings.TrimPrefix(e.Hint+"; refused alone, "+r.last, "; ")
 	s.mu.Unlock()
 	if rejected {

@@ -479,6 +479,14 @@ func TestNothingButBad(t *testing.T) {
 					q := &queue{envs: envelopes(n, 100)}
 					k := sink.New(sink.Options{InFlight: 2, MaxRequest: most, Stub: stubOf}, q, s)
 					began := time.Now()
+					go func() {
+						time.Sleep(15 * time.Second)
+						if e, ok := errors.AsType[*sls.Error](k.Stats().Err); !ok {
+							t.Errorf("after 15 s: got %v", k.Stats().Err)
+						} else if n, most := e.Alone(); n < 1 || n > 2 || most != 5 {
+							t.Errorf("after 15 s: refused alone %d times of %d, want 1 or 2 of 5: %v", n, most, e)
+						}
+					}()
 					if err := k.Run(t.Context()); err != nil {
 						t.Fatal(err)
 					}
