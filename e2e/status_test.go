@@ -175,6 +175,50 @@ func TestStatusOfASinkThatRefuses(t *testing.T) {
 	r.stop()
 }
 
+// What damage of the spool has set aside is told until somebody moves it away,
+// over a reload and a restart.
+func TestStatusOfADamagedSpool(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	r.write("sealed", "in the way")
+	w := new(ledger).writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("a batch in the spool", func() bool { s, _ := r.status(); return first(s).Spool.Pending > 0 })
+	r.kill()
+	f, err := os.OpenFile(r.path("state", "streams", "app", "00000001.seg"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damaged"), 8192+100); err != nil { // of the first frame
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := os.Remove(r.path("sealed")); err != nil {
+		t.Fatal(err)
+	}
+	told := func(what string) {
+		t.Helper()
+		r.until("the damage, after "+what, func() bool {
+			s, code := r.status()
+			return code == 5 && first(s).Spool.Damaged == 1 && first(s).Spool.Pending == 0 && strings.Contains(s.Problems[0].What, "damaged in 1 place")
+		})
+	}
+	r.start()
+	told("a start")
+	r.edit(`max_age = "50ms"`, `max_age = "51ms"`)
+	r.reload("")
+	told("a reload")
+	r.stop()
+	r.start()
+	told("a restart")
+	if err := os.RemoveAll(r.path("state", "streams", "app", "damaged")); err != nil {
+		t.Fatal(err)
+	}
+	r.until("that all is well", func() bool { _, code := r.status(); return code == 0 })
+	r.stop()
+}
+
 // A manager is a fake service manager. It reads all the time, as the real one:
 // an agent waits no longer than a second for it.
 type manager struct {

@@ -84,30 +84,38 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Paused, l.Name, what, l.Spool.Since, fix)
 	}
 	if n := l.Spool.Damaged; n > 0 {
-		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %s at the start; what files still have was read again", count(int64(n), "place", "places")), time.Time{},
-			"check the disk; the damaged bytes are in "+s.Process.StateDir+"/streams/"+l.Name+"/damaged")
+		add(Lost, l.Name, fmt.Sprintf("the spool was damaged in %s; what files still have was read again, the rest is told as lost", count(n, "place", "places")), time.Time{},
+			"check the disk (dmesg -T, smartctl -a); the damaged bytes are in "+s.spoolDir(l)+"/damaged: once they are moved away this is not told any more")
+	}
+	if len(l.Spool.Missing) > 0 {
+		add(Lost, l.Name, "missing in the spool at a start: segments "+strings.Join(l.Spool.Missing, ", ")+"; what files still have was read again, the rest is told as lost as far as anybody knows it", time.Time{},
+			"find out who removes files in "+s.spoolDir(l)+" or has put an older copy there; once damaged/*.missing is removed there this is not told any more")
 	}
 	if g := &l.Ledger; g.Recent != (Loss{}) {
-		add(Lost, l.Name, g.Recent.words()+" of files, gone before they were read"+g.Recent.reasons()+g.newest(), time.Time{},
+		add(Lost, l.Name, g.Recent.words()+" of files are lost"+g.Recent.reasons()+g.newest(), time.Time{},
 			lossFix(s, &g.Recent))
 	}
-	if l.Sink.Parked > 0 {
-		add(Lost, l.Name, fmt.Sprintf("%s, still sealed, set aside: the sink can never accept them", count(int64(l.Sink.Parked), "batch", "batches")), time.Time{},
-			"sealtail-reader opens them: "+s.Process.StateDir+"/streams/"+l.Name+"/rejected; the .why beside each says why")
+	if n := l.Spool.Rejected; n > 0 {
+		add(Lost, l.Name, count(n, "batch", "batches")+", still sealed, set aside: the sink can never accept them", time.Time{},
+			"sealtail-reader opens them: "+s.spoolDir(l)+"/rejected; the .why beside each says why; move them out and keep them, and this is not told any more")
 	}
 	switch {
+	case l.Sink.Parking:
+		add(Warning, l.Name, "a batch that sink "+l.To+" can never accept cannot be set aside, the spool buffers: "+l.Sink.Error, l.Sink.Failing, sinkFix(s, l))
 	case l.Sink.Error != "":
-		add(Warning, l.Name, "sink "+l.To+" refuses, the spool buffers: "+l.Sink.Error, l.Sink.Failing,
-			"mend what it says; sealtail check --online asks the sink; it is tried again without end")
+		add(Warning, l.Name, "sink "+l.To+" refuses, the spool buffers: "+l.Sink.Error, l.Sink.Failing, sinkFix(s, l))
 	case !l.Spool.Oldest.IsZero() && s.Time.Sub(l.Spool.Oldest) > late && l.Trend.SpoolETA != 0:
-		add(Warning, l.Name, "the oldest batch waits to be shipped since "+clock(l.Spool.Oldest), l.Spool.Oldest, catchUp(l.Trend.SpoolETA, "the sink is slower than the files"))
+		add(Warning, l.Name, "the oldest batch waits to be shipped since "+clock(l.Spool.Oldest), l.Spool.Oldest, shipFix(l))
 	}
 	if n := l.Files.Closed; n > 0 {
-		add(Warning, l.Name, fmt.Sprintf("%s cannot be read: %s", count(n, "file or directory", "files or directories"), l.Files.ClosedAs), time.Time{},
-			"let the agent's user read what include names, by its groups or a drop-in of /usr/share/sealtail/systemd; it is tried again by itself")
+		what := l.Files.ClosedAt + " cannot be read"
+		if n > 1 {
+			what = fmt.Sprintf("%d files or directories cannot be read, such as %s", n, l.Files.ClosedAt)
+		}
+		add(Warning, l.Name, what+": "+l.Files.ClosedAs, time.Time{}, readFix(l.Files.ClosedErr))
 	}
 	if l.Paused.Why == "" && l.Files.LagAge > late.Seconds() {
-		add(Warning, l.Name, "lines are sealed "+Span(l.Files.LagAge)+" late", time.Time{}, catchUp(l.Trend.LagETA, "lines come faster than they are sealed"))
+		add(Warning, l.Name, "lines are sealed "+Span(l.Files.LagAge)+" late", time.Time{}, sealFix(l))
 	}
 	if s.Process.Swap && !l.Key.Locked && l.Key.ID != "" {
 		add(Warning, l.Name, "the data key's memory is not locked, it may be swapped", time.Time{}, "raise LimitMEMLOCK, or turn swap off")
@@ -167,7 +175,7 @@ func room(s *Snapshot, l *Stream) (what, fix string) {
 
 // lossFix says what keeps each kind of loss from coming again.
 func lossFix(s *Snapshot, g *Loss) string {
-	fix := "the log and sealtail-reader open --events name file and range of each"
+	fix := "nothing brings them back; the log (bytes lost) and sealtail-reader open --events name file and range of each"
 	if g.Held > 0 {
 		fix += "; raise hold.max_bytes or lower hold.min_free"
 	}
@@ -190,11 +198,31 @@ func count(n int64, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-func catchUp(eta float64, why string) string {
-	if eta > 0 {
-		return "nothing: it is catching up, done in about " + Span(eta)
+func catchUp(eta float64) string {
+	return "nothing: it is catching up, done in about " + Span(eta)
+}
+
+// shipFix says what to do about a sink that takes, and too little.
+func shipFix(l *Stream) string {
+	switch r := &l.Trend; {
+	case r.SpoolETA > 0:
+		return catchUp(r.SpoolETA)
+	case r.Shipping > 0:
+		return "it ships " + Size(int64(r.Shipping)) + "/s, and no less comes: look at the quota of sink " + l.To + " and at the network, or seal less"
 	}
-	return why + ": see rates in sealtail status --json"
+	return "nothing was shipped in the last 10 s; a request that hangs is tried again by itself: if this lasts, look at the network"
+}
+
+// sealFix says what to do about lines that are sealed late, though nothing pauses.
+func sealFix(l *Stream) string {
+	switch r := &l.Trend; {
+	case r.LagETA > 0:
+		return catchUp(r.LagETA)
+	case l.Files.Closed > 0:
+		return "what cannot be read waits, see the problem of that"
+	default:
+		return Size(int64(r.Sealing)) + "/s are sealed, and no less comes: look at rate_limit of the stream, at the CPU (top) and at the disk of the spool (iostat)"
+	}
 }
 
 // clock is a time for people, in UTC as the log has it.

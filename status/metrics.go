@@ -99,7 +99,7 @@ var metrics = []metric{
 	{name: "sealtail_spool_pending_envelopes", help: "Envelopes that are not acknowledged.", stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Spool.Pending) }},
 	{name: "sealtail_spool_pending_bytes", help: "Bytes of these.", stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Spool.PendingB) }},
 	{name: "sealtail_spool_oldest_seconds", help: "Age of the oldest of these.", stream: func(s *Snapshot, l *Stream) float64 { return since(s, l.Spool.Oldest) }},
-	{name: "sealtail_spool_damaged", help: "Damaged places found at the start.", stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Spool.Damaged) }},
+	{name: "sealtail_spool_damaged", help: "Damaged places of the spool that are set aside, and notes of missing segments.", stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Spool.Damaged) + float64(len(l.Spool.Missing)) }},
 
 	{name: "sealtail_sink_in_flight", help: "Requests to the sink now.", stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Sink.InFlight) }},
 	{name: "sealtail_sink_acknowledged_envelopes_total", help: "Envelopes acknowledged.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Sink.Envelopes) }},

@@ -79,7 +79,9 @@ type Files struct {
 	Truncated int64   `json:"truncated"`
 	Rewritten int64   `json:"rewritten"`
 	Closed    int64   `json:"closed"`              // files and directories that are meant and cannot be read: as of now
-	ClosedAs  string  `json:"closed_as,omitempty"` // one of them, and why
+	ClosedAt  string  `json:"closed_at,omitempty"` // one of them
+	ClosedAs  string  `json:"closed_as,omitempty"` // and why
+	ClosedErr error   `json:"-"`                   // likewise
 	Errors    int64   `json:"errors"`              // files or directories that could not be read
 }
 
@@ -153,7 +155,11 @@ type Spool struct {
 	Waiting   string    `json:"waiting,omitempty"` // for what room
 	Since     time.Time `json:"waiting_since,omitzero"`
 	Recovered bool      `json:"recovered"`
-	Damaged   int64     `json:"damaged"` // places found at the start
+
+	// Set aside, until somebody moves it away.
+	Rejected int64    `json:"rejected"`          // envelopes that the sink can never accept
+	Damaged  int64    `json:"damaged"`           // places on disk
+	Missing  []string `json:"missing,omitempty"` // segments, such as "7" or "9 to 10"
 }
 
 // A Sink is where envelopes go.
@@ -162,13 +168,16 @@ type Sink struct {
 	Envelopes uint64    `json:"acknowledged"`
 	Bytes     uint64    `json:"acknowledged_bytes"`
 	Acked     time.Time `json:"last_acknowledged,omitzero"`
-	Error     string    `json:"error,omitempty"` // while a request waits for its next try
+	Dir       string    `json:"dir,omitempty"`     // of a sink that is one
+	Error     string    `json:"error,omitempty"`   // while a request waits for its next try
+	Err       error     `json:"-"`                 // it
+	Parking   bool      `json:"parking,omitempty"` // it is of a batch that is to be set aside
 	Failing   time.Time `json:"failing_since,omitzero"`
 	Retries   uint64    `json:"retries"`
 	Parked    uint64    `json:"parked"`
 }
 
-// Rates are as of the last ten seconds; an ETA of -1 is never, at this rate.
+// Rates are as of the last ten seconds; an ETA of -1 is more than a month, or never.
 type Rates struct {
 	Arriving float64 `json:"arriving_bytes_per_second"` // in files
 	Sealing  float64 `json:"sealing_bytes_per_second"`

@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,10 +74,10 @@ func TestJudge(t *testing.T) {
 		{"lost longer ago, and today", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Loss, l.Ledger.Recent = status.Loss{Losses: 3, Lost: 13, Deleted: 13}, status.Loss{Losses: 1, Lost: 4, Deleted: 4}
 		}, []string{"lost: 1 range, 4 bytes of files"}, "lost: audit: 1 range", true},
-		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Sink.Parked = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
+		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Rejected = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"closed", func(_ *status.Snapshot, l *status.Stream) {
-			l.Files.Closed, l.Files.ClosedAs = 2, "/var/log/a: permission denied"
-		}, []string{"warning: 2 files or directories cannot be read: /var/log/a: permission denied"}, "warning: audit: 2 files", true},
+			l.Files.Closed, l.Files.ClosedAt, l.Files.ClosedAs = 2, "/var/log/a", "permission denied"
+		}, []string{"warning: 2 files or directories cannot be read, such as /var/log/a: permission denied"}, "warning: audit: 2 files", true},
 		{"late", func(_ *status.Snapshot, l *status.Stream) { l.Files.LagAge = 3600 }, []string{"warning: lines are sealed 1h00m late"}, "warning", true},
 		{"swappable", func(s *status.Snapshot, l *status.Stream) { s.Process.Swap, l.Key.Locked = true, false }, []string{"warning: the data key's memory"}, "warning", true},
 		{"not locked, without swap", func(_ *status.Snapshot, l *status.Stream) { l.Key.Locked = false }, nil, "1 streams", true},
@@ -117,6 +119,26 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// closed has a file be closed to the agent.
+func closed(err error) func(*status.Snapshot, *status.Stream) {
+	return func(_ *status.Snapshot, l *status.Stream) {
+		l.Files.Closed, l.Files.ClosedAt, l.Files.ClosedAs, l.Files.ClosedErr = 1, "/var/log/a", err.Error(), err
+	}
+}
+
+// refused has a sink of type dir refuse.
+func refused(err error) func(*status.Snapshot, *status.Stream) {
+	return func(_ *status.Snapshot, l *status.Stream) {
+		l.Sink.Dir, l.Sink.Err, l.Sink.Error, l.Sink.Failing = "/srv/sealed", fmt.Errorf("create: %w", err), "create: "+err.Error(), noon
+	}
+}
+
+// An alone is a refusal of a batch for what it holds.
+type alone int
+
+func (a alone) Error() string        { return "malformed" }
+func (a alone) Alone() (n, most int) { return int(a), 5 }
+
 // What is told to do can help, and a pause has its beginning.
 func TestFix(t *testing.T) {
 	tests := []struct {
@@ -133,16 +155,63 @@ func TestFix(t *testing.T) {
 			[]string{"free room on the disk of /var/lib/sealtail"}, []string{"max_bytes", "min_free"}},
 		{"deleted while no agent ran", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Recent, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 7, Deleted: 7}, noon.Add(-time.Hour)
-		}, []string{"2 ranges, 7 bytes of files, gone before they were read: 7 B deleted; the newest at 2026-11-25T11:00:00Z\n", "while no agent runs", "for a day"}, []string{"hold.", "check the disk"}},
+		}, []string{"2 ranges, 7 bytes of files are lost: 7 B deleted unread; the newest at 2026-11-25T11:00:00Z\n", "while no agent runs", "for a day"}, []string{"hold.", "check the disk"}},
 		{"lost longer ago", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Loss, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 4097, Deleted: 1, Held: 4096}, noon.Add(-48*time.Hour)
-		}, []string{"audit lost 2 ranges, 4097 bytes since its state began: 1 B deleted, 4.0 KiB beyond the hold limit; the newest at 2026-11-23T12:00:00Z; sealtail-reader"}, []string{"fix:"}},
+		}, []string{"audit lost 2 ranges, 4097 bytes since its state began: 1 B deleted unread, 4.0 KiB beyond the hold limit; the newest at 2026-11-23T12:00:00Z; sealtail-reader"}, []string{"fix:"}},
 		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Held: 7}
 		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},
 		{"in a damaged spool", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Spool: 7}
 		}, []string{"7 B in a damaged spool", "check the disk of /var/lib/sealtail"}, []string{"while no agent runs"}},
+		{"no rights", closed(syscall.EACCES), []string{"/var/log/a cannot be read: permission denied", "let the agent's user read"}, []string{"disk"}},
+		{"a bad disk", closed(syscall.EIO), []string{"cannot be read: input/output error", "fsck"}, []string{"agent's user", "findmnt"}},
+		{"a file system that is gone", closed(syscall.ESTALE), []string{"stale", "findmnt -T"}, []string{"agent's user", "fsck"}},
+		{"no descriptor", closed(syscall.EMFILE), []string{"raise LimitNOFILE"}, []string{"agent's user", "fsck"}},
+		{"no descriptor anywhere", closed(syscall.ENFILE), []string{"raise fs.file-max"}, []string{"LimitNOFILE"}},
+		{"not read for some other reason", closed(errors.New("flate: corrupt input before offset 9")), []string{"mend what it says"}, []string{"agent's user", "fsck"}},
+		{"a full disk of a sink", refused(syscall.ENOSPC), []string{"sink archive refuses", "free room on the disk of /srv/sealed", "newest"}, []string{"--online", "mend"}},
+		{"no quota left", refused(syscall.EDQUOT), []string{"quota of the agent's user on the disk of /srv/sealed"}, []string{"--online"}},
+		{"a sink that is read-only", refused(syscall.EROFS), []string{"name /srv/sealed in ReadWritePaths= of [Service]", "remount,rw"}, []string{"--online"}},
+		{"a sink that may not be written to", refused(syscall.EACCES), []string{"let the agent's user write to /srv/sealed"}, []string{"--online", "ReadWritePaths"}},
+		{"a file in the way", refused(syscall.ENOTDIR), []string{"change path of [sink.archive]"}, []string{"--online"}},
+		{"a bad disk of a sink", refused(syscall.EIO), []string{"fsck"}, []string{"--online", "mend"}},
+		{"a Logstore that refuses", func(s *status.Snapshot, l *status.Stream) {
+			refused(syscall.ECONNREFUSED)(s, l)
+			l.Sink.Dir = ""
+		}, []string{"sealtail check --online asks the sink"}, []string{"findmnt"}},
+		{"a batch that is refused", func(s *status.Snapshot, l *status.Stream) {
+			refused(alone(3))(s, l)
+			l.Sink.Dir, l.Trend.SpoolETA = "", -1
+		}, []string{"refused for what it holds (3 of 5 times)"}, []string{"--online", "never"}},
+		{"a Logstore that refuses a batch and its stub", func(s *status.Snapshot, l *status.Stream) {
+			refused(alone(0))(s, l)
+			l.Sink.Dir = ""
+		}, []string{"sealtail check --online asks the sink"}, []string{"for what it holds"}},
+		{"no room to set aside", func(s *status.Snapshot, l *status.Stream) {
+			refused(syscall.EDQUOT)(s, l)
+			l.Sink.Parking = true
+		}, []string{"can never accept cannot be set aside", "move out what is in /var/lib/sealtail/streams/audit/rejected"}, []string{"/srv/sealed (", "refuses"}},
+		{"batches set aside", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Rejected = 2 },
+			[]string{"2 batches, still sealed, set aside", "/var/lib/sealtail/streams/audit/rejected;", "not told any more"}, nil},
+		{"a damaged spool", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Damaged = 2 },
+			[]string{"damaged in 2 places", "/var/lib/sealtail/streams/audit/damaged:"}, []string{"missing"}},
+		{"a spool that lost segments", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Missing = []string{"2", "4 to 7"} },
+			[]string{"missing in the spool at a start: segments 2, 4 to 7;", "who removes files in /var/lib/sealtail/streams/audit or", "*.missing"}, []string{"smartctl"}},
+		{"too slow a sink", func(_ *status.Snapshot, l *status.Stream) {
+			l.Spool.Oldest, l.Trend = noon.Add(-time.Hour), status.Rates{Shipping: 1 << 20, SpoolETA: -1}
+		}, []string{"it ships 1.0 MiB/s, and no less comes"}, []string{"never", "catches up", "catching up"}},
+		{"a request that hangs", func(_ *status.Snapshot, l *status.Stream) {
+			l.Spool.Oldest, l.Trend = noon.Add(-time.Hour), status.Rates{SpoolETA: -1}
+		}, []string{"nothing was shipped in the last 10 s"}, []string{"never", "catches up"}},
+		{"catching up to a sink that stands", func(_ *status.Snapshot, l *status.Stream) {
+			l.Files.Lag, l.Files.LagAge, l.Trend = 1<<20, 3600, status.Rates{Sealing: 1 << 10, LagETA: 1024, SpoolETA: -1}
+		}, []string{"fix: nothing: it is catching up, done in about 17m04s\n", "audit catches up: 1.0 MiB to seal at 1.0 KiB/s, about 17m04s\n"}, []string{"never", "to ship"}},
+		{"late for what cannot be read", func(s *status.Snapshot, l *status.Stream) {
+			closed(syscall.EIO)(s, l)
+			l.Files.Lag, l.Files.LagAge, l.Trend.LagETA = 9, 3600, -1
+		}, []string{"1h00m late", "what cannot be read waits"}, []string{"rate_limit"}},
 		{"a broken credentials file", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "NoCredentials", Error: "has mode 0644"}
 		}, []string{"finds its access key"}, []string{"network"}},
@@ -237,6 +306,12 @@ func TestTrend(t *testing.T) {
 	if s.Trend.LagETA < left-1 || s.Trend.LagETA > left+1 || s.Trend.SpoolETA < 230 || s.Trend.SpoolETA > 250 || s.Trend.Shipping != 12_000 {
 		t.Errorf("catching up: %+v, want about %v s", s.Trend, left)
 	}
+	pending, seen = 1<<40, sealed+1<<40
+	if s = add(); s.Trend.LagETA != -1 || s.Trend.SpoolETA != -1 {
+		t.Errorf("in years: %+v, want no time", s.Trend)
+	}
+	seen, pending = sealed+int64(left*24_000), 0
+	s = add()
 	if want := float64(pause) - 60*24; s.Files.LagAge < 0.9*want || s.Files.LagAge > 1.1*want {
 		t.Errorf("catching up: age %v, want about %v", s.Files.LagAge, want)
 	}

@@ -40,10 +40,8 @@ func (s *Snapshot) Write(w io.Writer) error {
 	}
 	t.Flush()
 	for i := range s.Streams {
-		l := &s.Streams[i]
-		if r := l.Trend; r.LagETA > 5 || r.SpoolETA > 5 {
-			fmt.Fprintf(&b, "%s catches up: %s to seal at %s/s, about %s; %s to ship at %s/s, about %s\n", l.Name,
-				Size(l.Files.Lag), Size(int64(r.Sealing)), Span(r.LagETA), Size(l.Spool.PendingB), Size(int64(r.Shipping)), Span(r.SpoolETA))
+		if l := &s.Streams[i]; l.Trend.LagETA > 5 || l.Trend.SpoolETA > 5 {
+			fmt.Fprintf(&b, "%s catches up: %s\n", l.Name, strings.Join(l.catchesUp(), "; "))
 		}
 	}
 	for i := range s.Streams {
@@ -55,6 +53,18 @@ func (s *Snapshot) Write(w io.Writer) error {
 	fmt.Fprintf(&b, "\n%d of %d descriptors, %s of memory, state in %s, config file %s\n", p.Descriptors, p.MaxOpen, Size(p.Memory), p.StateDir, p.ConfigFile)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// catchesUp tells of what becomes less.
+func (l *Stream) catchesUp() (parts []string) {
+	say := func(left int64, what string, rate, eta float64) {
+		if eta > 0 {
+			parts = append(parts, fmt.Sprintf("%s to %s at %s/s, about %s", Size(left), what, Size(int64(rate)), Span(eta)))
+		}
+	}
+	say(l.Files.Lag, "seal", l.Trend.Sealing, l.Trend.LagETA)
+	say(l.Spool.PendingB, "ship", l.Trend.Shipping, l.Trend.SpoolETA)
+	return parts
 }
 
 // words tell how much was lost. In a pause it is known and no event told it.
@@ -80,7 +90,7 @@ type reason struct {
 
 func (l *Loss) by() []reason {
 	return []reason{
-		{"deleted", "deleted", l.Deleted}, {"truncated", "truncated", l.Truncated}, {"rewritten", "rewritten", l.Rewritten},
+		{"deleted", "deleted unread", l.Deleted}, {"truncated", "truncated unread", l.Truncated}, {"rewritten", "rewritten unread", l.Rewritten},
 		{"held", "beyond the hold limit", l.Held}, {"spool", "in a damaged spool", l.Spool},
 	}
 }
@@ -111,6 +121,8 @@ func (l *Stream) state() string {
 
 func (l *Stream) sinkState() string {
 	switch {
+	case l.Sink.Parking:
+		return "waits"
 	case l.Sink.Error != "":
 		return "refuses"
 	case l.Sink.Acked.IsZero():
@@ -151,12 +163,10 @@ func Size(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[i])
 }
 
-// Span is a number of seconds for people; -1 is never.
+// Span is a number of seconds for people.
 func Span(seconds float64) string {
-	d := time.Duration(seconds) * time.Second
+	d := time.Duration(max(0, seconds)) * time.Second
 	switch {
-	case seconds < 0:
-		return "never"
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
 	case d < time.Hour:

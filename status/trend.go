@@ -58,12 +58,13 @@ func rates(from, to sample, lag int64) Rates {
 	return r
 }
 
-// eta returns how long left takes at a rate.
+// eta returns how long left takes at a rate; -1 = more than a month.
 func eta(left, rate float64) float64 {
+	const month = 30 * 24 * 3600
 	switch {
 	case left <= 0:
 		return 0
-	case rate <= 0:
+	case left >= month*rate:
 		return -1
 	}
 	return left / rate

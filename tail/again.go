@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"sealtail/record"
@@ -20,6 +21,7 @@ type rereading struct {
 	path string
 	gz   *gz // of a .gz, as long as its content is needed
 
+	failed  error         // of the last read, but of a .gz; nil = it went well
 	broken  time.Duration // since when a .gz cannot be read; 0 = it can
 	refused []uint64      // inodes of .gz files that are others
 }
@@ -105,7 +107,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 			t.notAgain(r, err)
 			return nil, false
 		}
-		r.broken = 0
+		r.broken, r.failed = 0, nil
 		body := b.mem[lead:n]
 		f.end.final = int64(n)-lead == end-p.Offset || int64(n) < lead+want
 		g := t.records(f, b, body, f.end.final)
@@ -141,6 +143,11 @@ func (t *Tailer) notAgain(r *rereading, err error) {
 	switch {
 	case err == errLater:
 	case err != nil && r.gz == nil:
+		if r.failed == nil {
+			t.log.Warn("file cannot be read, trying again", zap.String("path", r.path), zap.Error(err))
+		}
+		r.failed = err
+		t.n.ReadErrors++
 	case err == nil && r.gz == nil:
 		r.close()
 	case err == nil || r.broken > 0 && t.now >= r.broken+gzWait:

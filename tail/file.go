@@ -84,7 +84,7 @@ type copying struct {
 // An ending says how a file is left.
 type ending struct {
 	read   bool          // to its end, as of the last read
-	broken bool          // the last read failed
+	broken error         // of the last read; nil = it went well
 	gone   time.Duration // since when it has no name; or is looked for
 	sought bool          // its directory was searched
 	limit  time.Duration // it is read no longer than this; 0 = no limit

@@ -28,7 +28,7 @@ func (t *Tailer) look(f *file) {
 	if f.copy.of != nil && !t.copied(f, &st) {
 		return
 	}
-	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime && !f.end.broken &&
+	if st.Size == f.pos.Size && st.Mtim.Nano() == f.look.mtime && st.Ctim.Nano() == f.look.ctime && f.end.broken == nil &&
 		(f.gz == nil || f.end.read) {
 		f.look.every = min(t.o.Poll, 2*f.look.every)
 		f.look.due = t.now + f.look.every

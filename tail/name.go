@@ -96,7 +96,7 @@ func (t *Tailer) enter(d *dir, dirfd int, n string, e *entry, ino uint64, kind u
 		return
 	}
 	if e.refused {
-		t.unbar(p)
+		delete(t.closed, p)
 	}
 	e.kind, e.refused, e.wait = kind, false, 0
 	switch {
@@ -138,43 +138,17 @@ func (t *Tailer) refuse(e *entry, p string, err error) {
 		e.refused, e.since = true, t.now
 		t.log.Warn("file cannot be followed, trying again", zap.String("path", p), zap.Error(err))
 	}
+	if err != errKind {
+		t.closed[p] = err
+	}
 	if err == unix.EMFILE || err == unix.ENFILE {
 		return // tried at each scan: others may close theirs
-	}
-	if err != errKind {
-		t.bar(p, err)
 	}
 	// Who creates a file may give it its owner and mode a moment later.
 	if e.wait = min(max(2*e.wait, t.o.Poll), refusedWait); t.now < e.since+refusedWait {
 		e.wait = t.o.Poll
 	}
 	e.retry = t.now + e.wait
-}
-
-// bar notes what cannot be read and is tried again; the first by name is told.
-func (t *Tailer) bar(p string, err error) {
-	t.closed[p] = err
-	t.n.Closed = int64(len(t.closed))
-	if t.n.Closed == 1 || p <= t.closedFirst {
-		t.closedFirst, t.n.ClosedAs = p, p+": "+err.Error()
-	}
-}
-
-func (t *Tailer) unbar(p string) {
-	if _, ok := t.closed[p]; !ok {
-		return
-	}
-	delete(t.closed, p)
-	t.n.Closed = int64(len(t.closed))
-	if p != t.closedFirst {
-		return
-	}
-	t.closedFirst, t.n.ClosedAs = "", ""
-	for p, err := range t.closed {
-		if t.closedFirst == "" || p < t.closedFirst {
-			t.closedFirst, t.n.ClosedAs = p, p+": "+err.Error()
-		}
-	}
 }
 
 // attach says that e names f.

@@ -72,7 +72,7 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 			}
 			return nil, true
 		}
-		f.end.broken = false
+		f.end.broken = nil
 		t.sure(f, st)
 		if at == 0 && n > 0 && b.mem[0] == 0 && f.gz == nil {
 			if t.skipHole(f, st.Size) {
@@ -256,11 +256,11 @@ func (t *Tailer) rest(f *file) {
 
 // failedRead waits for a file that cannot be read now.
 func (t *Tailer) failedRead(f *file, err error) {
-	if !f.end.broken {
+	if f.end.broken == nil {
 		t.log.Warn("file cannot be read, trying again", zap.String("path", f.pos.Path), zap.Error(err))
 	}
 	t.n.ReadErrors++
-	f.end.broken, f.end.read = true, false
+	f.end.broken, f.end.read = err, false
 	f.look.every = t.o.Poll
 	if t.o.Once {
 		t.shut(f)

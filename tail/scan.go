@@ -111,16 +111,14 @@ func (t *Tailer) scanDir(d *dir, deep bool) {
 		t.empty(d)
 	default:
 		t.n.ScanErrors++
-		if err != unix.EMFILE && err != unix.ENFILE {
-			t.bar(d.path, err)
-		}
+		t.closed[d.path] = err
 		t.failed = t.failed || err != unix.EACCES && err != unix.EPERM
 		if d.err == nil || d.err.Error() != err.Error() {
 			t.log.Warn("directory cannot be listed, trying again", zap.String("path", d.path), zap.Error(err))
 		}
 	}
 	if d.err != nil && (err == nil || gone(err)) {
-		t.unbar(d.path)
+		delete(t.closed, d.path)
 	}
 	d.err = err
 	d.cost = time.Since(start)
@@ -148,14 +146,14 @@ func (t *Tailer) empty(d *dir) {
 // unname takes a name off those that cannot be read.
 func (t *Tailer) unname(d *dir, name string, e *entry) {
 	if e.refused {
-		t.unbar(path.Join(d.path, name))
+		delete(t.closed, path.Join(d.path, name))
 	}
 }
 
 // dropDir forgets a directory that lost its name.
 func (t *Tailer) dropDir(d *dir) {
 	t.empty(d)
-	t.unbar(d.path)
+	delete(t.closed, d.path)
 	if t.dirs[d.path] == d {
 		delete(t.dirs, d.path)
 	}

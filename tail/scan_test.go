@@ -1,6 +1,7 @@
 package tail_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -479,12 +480,57 @@ func TestHolesBesideUnreadable(t *testing.T) {
 		b.step(second)
 	}
 	b.want(lines(strings.ToUpper(text))...)
+	if s := b.tail.Stats(); s.Closed != 1 || s.ClosedAt != b.path("bad.log") || s.ClosedAs != syscall.EIO {
+		t.Errorf("got %d, %s: %v, want bad.log, which cannot be read", s.Closed, s.ClosedAt, s.ClosedAs)
+	}
 	broken = false
 	for range 2 {
 		b.step(second)
 	}
 	b.want(lines(text)...)
 	b.wantLosses()
+	if s := b.tail.Stats(); s.Closed != 0 || s.ClosedAt != "" || s.ClosedAs != nil {
+		t.Errorf("got %d, %s: %v, want none", s.Closed, s.ClosedAt, s.ClosedAs)
+	}
+}
+
+// A file that cannot be read now is told as long as it is so, and then read.
+func TestUnreadableIsTold(t *testing.T) {
+	b := newBench(t, "*.log")
+	b.write("a.log", "1\n")
+	b.write("b.log", "2\n")
+	b.step(second)
+	broken := true
+	b.tail.SetRead(func(fd int, mem []byte, off int64) (int, error) {
+		if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && broken && filepath.Base(name) == "b.log" {
+			return 0, syscall.EIO
+		}
+		return syscall.Pread(fd, mem, off)
+	})
+	want := func(n int64, at string, as error) {
+		t.Helper()
+		b.step(second)
+		if s := b.tail.Stats(); s.Closed != n || s.ClosedAt != at || s.ClosedAs != as {
+			t.Errorf("got %d, %s: %v, want %d, %s: %v", s.Closed, s.ClosedAt, s.ClosedAs, n, at, as)
+		}
+	}
+	b.write("a.log", "3\n")
+	b.write("b.log", "4\n")
+	want(1, b.path("b.log"), syscall.EIO)
+	want(1, b.path("b.log"), syscall.EIO)
+	broken = false
+	want(0, "", nil)
+	b.wantSet("1", "2", "3", "4")
+	broken = true
+	b.write("b.log", "5\n")
+	want(1, b.path("b.log"), syscall.EIO)
+	b.do(os.Remove(b.path("b.log")))
+	for range 5 {
+		b.step(second)
+	}
+	broken = false
+	want(0, "", nil)
+	b.want("5")
 }
 
 // What the patterns take and the user may not read is told as long as it is so.
@@ -497,8 +543,9 @@ func TestClosedIsTold(t *testing.T) {
 		t.Helper()
 		b.step(second)
 		s := b.tail.Stats()
-		if s.Closed != n || as == "" != (s.ClosedAs == "") || !strings.HasPrefix(s.ClosedAs, as) {
-			t.Errorf("got %d, %q, want %d, %q", s.Closed, s.ClosedAs, n, as)
+		path, denied := strings.CutSuffix(as, ": permission denied")
+		if s.Closed != n || s.ClosedAt != path || denied != errors.Is(s.ClosedAs, syscall.EACCES) {
+			t.Errorf("got %d, %q: %v, want %d, %q", s.Closed, s.ClosedAt, s.ClosedAs, n, as)
 		}
 	}
 	b.do(os.Chmod(b.path("a.log"), 0))
@@ -511,21 +558,21 @@ func TestClosedIsTold(t *testing.T) {
 	b.do(os.Chmod(b.path("shut"), 0))
 	b.write("c.log", "3\n")
 	b.do(os.Chmod(b.path("c.log"), 0))
-	want(2, b.path("c.log"))
+	want(2, b.path("c.log")+": permission denied")
 	b.do(os.Remove(b.path("c.log")))
-	want(1, b.path("shut"))
+	want(1, b.path("shut")+": permission denied")
 	b.do(os.Chmod(b.path("shut"), 0o700))
 	b.do(os.RemoveAll(b.path("shut")))
 	want(0, "")
 	b.write("target", "4\n")
 	b.do(os.Chmod(b.path("target"), 0))
 	b.do(os.Symlink("target", b.path("link.log")))
-	want(1, b.path("link.log"))
+	want(1, b.path("link.log")+": permission denied")
 	b.do(os.Remove(b.path("target")))
 	want(0, "")
 	b.write("target", "5\n")
 	b.do(os.Chmod(b.path("target"), 0))
-	want(1, b.path("link.log"))
+	want(1, b.path("link.log")+": permission denied")
 	b.do(os.Remove(b.path("target")))
 	b.do(os.Mkdir(b.path("target"), 0o700))
 	want(0, "")

@@ -34,8 +34,9 @@ type Stats struct {
 
 	Turned time.Time // when the loop went on last; zero before Ends and Run, and after Run
 
-	Closed   int64  // files and directories that the patterns take, and this user may not read: as of now
-	ClosedAs string // one of them, and why
+	Closed   int64  // files and directories that the patterns take and that cannot be read: as of now
+	ClosedAt string // the first of them by name
+	ClosedAs error  // and why
 
 	ScanErrors  int64 // directories that could not be listed
 	OpenErrors  int64
@@ -97,8 +98,25 @@ func (t *Tailer) counted(p *pass) {
 
 // count adds up what only all files together tell.
 func (t *Tailer) count() {
+	t.n.Closed, t.n.ClosedAt, t.n.ClosedAs = 0, "", nil
+	closed := func(path string, err error) {
+		if t.n.Closed++; t.n.ClosedAs == nil || path < t.n.ClosedAt {
+			t.n.ClosedAt, t.n.ClosedAs = path, err
+		}
+	}
+	for path, err := range t.closed {
+		closed(path, err)
+	}
+	for _, r := range t.again {
+		if r.failed != nil {
+			closed(r.path, r.failed)
+		}
+	}
 	t.n.Files, t.n.Lag = 0, 0
 	for _, f := range t.files {
+		if f.end.broken != nil && t.closed[f.pos.Path] == nil {
+			closed(f.pos.Path, f.end.broken)
+		}
 		if f.name.count > 0 {
 			t.n.Files++
 		}

@@ -222,7 +222,7 @@ func (t *Tailer) handOver(f *file) *record.Chunk {
 func (t *Tailer) across(f *file) *record.Chunk {
 	old := f.prev
 	switch {
-	case old.pos.Next != f.pos.ID, old.end.broken:
+	case old.pos.Next != f.pos.ID, old.end.broken != nil:
 		t.unlink(f)
 		return nil
 	case old.index < 0 && old.wanted == 0:

@@ -187,26 +187,25 @@ type Tailer struct {
 	now  time.Duration // as of this turn
 	wall time.Time     // as of this turn
 
-	roots       []*dir
-	dirs        map[string]*dir  // by path, for hints
-	closed      map[string]error // by path: what the patterns take and this user may not read
-	closedFirst string           // of these, by name
-	late        []*dir           // to be listed again soon
-	unseen      []*file          // found in this scan, and nothing read of them: may go on in one another
-	touched     []*file          // whose names changed in this scan
-	scratch     []byte
-	dirents     []byte
-	free        func(fd int) (share float64, ok bool) // of the disk below an open file
-	remote      func(fd int) bool                     // whether an open file may lie elsewhere
-	pread       func(fd int, b []byte, off int64) (int, error)
-	watcher     func() (*fsnotify.Watcher, error)
-	remotes     map[uint64]bool // by device
-	scans       int
-	looks       int64 // told; see stamp
-	blocked     bool  // a chunk is not taken
-	waits       bool  // Options.Waiting said so
-	started     bool  // the first round's scan is over
-	failed      bool  // the last scan could not see everything
+	roots   []*dir
+	dirs    map[string]*dir  // by path, for hints
+	closed  map[string]error // by path: what the patterns take and cannot be opened
+	late    []*dir           // to be listed again soon
+	unseen  []*file          // found in this scan, and nothing read of them: may go on in one another
+	touched []*file          // whose names changed in this scan
+	scratch []byte
+	dirents []byte
+	free    func(fd int) (share float64, ok bool) // of the disk below an open file
+	remote  func(fd int) bool                     // whether an open file may lie elsewhere
+	pread   func(fd int, b []byte, off int64) (int, error)
+	watcher func() (*fsnotify.Watcher, error)
+	remotes map[uint64]bool // by device
+	scans   int
+	looks   int64 // told; see stamp
+	blocked bool  // a chunk is not taken
+	waits   bool  // Options.Waiting said so
+	started bool  // the first round's scan is over
+	failed  bool  // the last scan could not see everything
 
 	files      []*file            // that have a name or a descriptor
 	bound      map[inode]*file    // the same

@@ -111,8 +111,10 @@ func stalledLine(t *testing.T) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &line{stream: conf.Stream{Name: "app"}, tail: files, pipeline: p, chain: new(chain),
+	l := &line{stream: conf.Stream{Name: "app"}, tail: files, pipeline: p, chain: new(chain),
 		commit: new(committer), spool: new(spool.Spool), sink: sink.New(sink.Options{}, nil, nil)}
+	l.aside.Store(new(spool.Aside))
+	return l
 }
 
 // A loop is stalled when it has not gone on for a minute, and not while it

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,7 +44,8 @@ type line struct {
 	commit   *committer
 	pauses   *pauses
 	lost     record.Losses // before this line
-	fromEnd  bool          // a first start that takes the files from their ends
+	aside    atomic.Pointer[spool.Aside]
+	fromEnd  bool // a first start that takes the files from their ends
 	log      *zap.Logger
 
 	beginning loop.Turn // while it is not begun
@@ -91,7 +93,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 	}
 	for _, d := range sp.Damages() {
 		if !d.Known {
-			log.Error("spool damaged", zap.Stringer("damage", d))
+			log.Error("spool damaged", zap.Stringer("damage", d), zap.String("set_aside", d.File))
 		}
 	}
 	if shipped := filepath.Join(where, "shipped"); !st.loaded {
@@ -103,6 +105,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 		commit: &committer{spool: sp, state: st, pending: &discoveries{wake: make(chan struct{}, 1)},
 			committed: func(moved []record.Position) { held.committed(s.Name, moved) }},
 		lost: st.positions.Losses(), fromEnd: s.StartAt == "end" && !st.begun}
+	l.lookAside()
 	l.sink = sink.New(sink.Options{
 		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log.With(zap.String("sink", s.Sink)),
 	}, sp, end)
@@ -314,14 +317,35 @@ func (l *line) run(ctx, agent context.Context) error {
 		}
 		return unlessEnded(noting, l.pauses.note(noting, l.commit))
 	})
+	stages.run("aside", stopReading, func() error { l.keepAside(noting); return nil })
 	stages.wait("pipeline", "discoveries")
 	stopNoting()
-	stages.wait("pauses")
+	stages.wait("pauses", "aside")
 	l.tellUnsealed(sealing)
 	l.spool.CloseInput()
 	defer l.limitShip(ctx, agent, stopShipping)()
 	stages.wait("sink", "tail")
 	return errors.Join(stages.err, l.store.close(), l.spool.Close())
+}
+
+// lookAside looks what the spool has set aside.
+func (l *line) lookAside() {
+	a := l.spool.Aside()
+	l.aside.Store(&a)
+}
+
+// keepAside does so every now and then until ctx ends: somebody moves it away.
+func (l *line) keepAside(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			l.lookAside()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // tellUnsealed tells if the time to seal ended before all was sealed.

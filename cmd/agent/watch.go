@@ -135,7 +135,7 @@ func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 		if l == nil {
 			continue // being opened
 		}
-		x := l.status(c, a.keys[keysOf(l.stream)].State(), now)
+		x := l.status(c, a.cfg.Sinks[c.Sink], a.keys[keysOf(l.stream)].State(), now)
 		l.trend.Add(now, &x)
 		s.Streams = append(s.Streams, x)
 		s.Stalled = append(s.Stalled, l.stalled(now)...)
@@ -188,13 +188,13 @@ func (a *agent) process() status.Process {
 }
 
 // status is how the line stands; its data key stands as k.
-func (l *line) status(c conf.Stream, k seal.KeyState, now time.Time) status.Stream {
+func (l *line) status(c conf.Stream, end conf.Sink, k seal.KeyState, now time.Time) status.Stream {
 	t, p, s, to := l.tail.Stats(), l.pipeline.Stats(), l.spool.Stats(), l.sink.Stats()
 	x := status.Stream{
 		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
 		Files: status.Files{
 			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Taken), Held: t.HeldBytes, Bytes: t.Bytes, Records: t.Records,
-			Truncated: t.Truncated, Rewritten: t.Rewritten, Closed: t.Closed, ClosedAs: t.ClosedAs, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
+			Truncated: t.Truncated, Rewritten: t.Rewritten, Closed: t.Closed, ClosedAt: t.ClosedAt, ClosedErr: t.ClosedAs, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
 		},
 		Ledger: status.Ledger{
 			Seen: t.Seen, Taken: t.Bytes, Dropped: t.Dropped, Filtered: t.Filtered, Malformed: t.Malformed, Holes: t.Hole,
@@ -208,13 +208,18 @@ func (l *line) status(c conf.Stream, k seal.KeyState, now time.Time) status.Stre
 		},
 		Spool: status.Spool{
 			Bytes: s.Bytes, MaxBytes: int64(c.Spool.MaxBytes), MinFree: float64(c.Spool.MinFree), Pending: s.Pending, PendingB: s.PendingBytes, Oldest: s.Oldest,
-			Waiting: s.Waiting, Since: s.Since, Recovered: s.Recovered, Damaged: int64(len(l.spool.Damages())),
+			Waiting: s.Waiting, Since: s.Since, Recovered: s.Recovered,
 		},
 		Sink: status.Sink{
 			InFlight: to.InFlight, Envelopes: to.Envelopes, Bytes: to.Bytes, Acked: to.Acked,
-			Error: to.Failing, Failing: to.Since, Retries: to.Retries, Parked: to.Parked,
+			Dir: end.Path, Error: to.Failing, Err: to.Err, Parking: to.Parking, Failing: to.Since, Retries: to.Retries, Parked: to.Parked,
 		},
 	}
+	if t.ClosedAs != nil {
+		x.Files.ClosedAs = t.ClosedAs.Error()
+	}
+	aside := l.aside.Load()
+	x.Spool.Rejected, x.Spool.Damaged, x.Spool.Missing = int64(aside.Rejected), int64(aside.Damaged), aside.Missing
 	told := l.lost
 	if newer := l.commit.lost.Load(); newer != nil {
 		told = *newer
