@@ -99,8 +99,11 @@ func (t *Tailer) reopen(f *file) {
 	if err == nil {
 		unix.Close(fd)
 	}
-	if f.name.count == 0 {
+	switch {
+	case f.name.count == 0:
 		t.lostName(f)
+	case err != nil && !gone(err) && !t.o.Once:
+		t.failedRead(f, err)
 	}
 }
 

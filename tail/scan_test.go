@@ -533,6 +533,40 @@ func TestUnreadableIsTold(t *testing.T) {
 	b.want("5")
 }
 
+// A file that was closed to save descriptors and cannot be opened again is told.
+func TestNotOpenedAgainIsTold(t *testing.T) {
+	asUser(t)
+	b := newBench(t, "*.log")
+	b.o.MaxOpen = 1
+	b.start()
+	b.write("a.log", "1\n")
+	b.write("b.log", "2\n")
+	for range 3 {
+		b.step(second)
+	}
+	b.wantSet("1", "2")
+	for _, name := range []string{"a.log", "b.log"} {
+		b.write(name, "3 of "+name+"\n")
+		b.do(os.Chmod(b.path(name), 0))
+	}
+	for range 3 {
+		b.step(second)
+	}
+	s := b.tail.Stats()
+	if s.Closed != 1 || s.ClosedAs != syscall.EACCES || len(b.lines) != 1 {
+		t.Errorf("got %d, %s: %v, and lines %q; want one file", s.Closed, s.ClosedAt, s.ClosedAs, b.lines)
+	}
+	b.do(os.Chmod(s.ClosedAt, 0o600))
+	for range 3 {
+		b.step(second)
+	}
+	b.wantSet("3 of a.log", "3 of b.log")
+	if s := b.tail.Stats(); s.Closed != 0 {
+		t.Errorf("got %d, %s, want none", s.Closed, s.ClosedAt)
+	}
+	b.wantLosses()
+}
+
 // What the patterns take and the user may not read is told as long as it is so.
 func TestClosedIsTold(t *testing.T) {
 	asUser(t)
