@@ -16,7 +16,7 @@ type batchKeys struct {
 func (k batchKeys) wipe() { clear(k.okm) }
 
 // derive returns the secrets of the envelope with this header under dek. The
-// caller wipes them.
+// caller wipes them, and calls derive in [schedule.Do].
 func (s Suite) derive(dek, header []byte) batchKeys {
 	h := s.sum(header)
 	n := s.keySize()
@@ -25,19 +25,20 @@ func (s Suite) derive(dek, header []byte) batchKeys {
 }
 
 // dekID returns the name of dek under suite s: it tells nothing of dek.
-func (s Suite) dekID(dek []byte) [16]byte {
-	return [16]byte(s.expand(dek, "SE1-dek-id\x00"+string(byte(s)), 16))
+func (s Suite) dekID(dek []byte) (id [16]byte) {
+	schedule.Do(func() { id = [16]byte(s.expand(dek, "SE1-dek-id\x00"+string(byte(s)), 16)) })
+	return id
 }
 
 // expand is HKDF-Expand (RFC 5869, section 2.3), for secrets of at most a block
-// of the hash. The caller wipes the answer. Unlike crypto/hkdf it leaves neither
-// the secret, masked, nor what HMAC makes of it in memory.
+// of the hash. The caller wipes the answer, and calls it in [schedule.Do]. Unlike
+// crypto/hkdf it leaves neither the secret, masked, nor what HMAC makes of it on
+// the heap.
 func (s Suite) expand(secret []byte, info string, n int) []byte {
 	const block = 64 // of both suites' hashes
 	if len(secret) > block || n > 255*hashSize {
 		panic("seal: expand out of range")
 	}
-	schedule.Scrub()
 	var inner, outer [block]byte
 	for i := range inner {
 		inner[i], outer[i] = 0x36, 0x5c

@@ -128,6 +128,16 @@ func (e *Envelope) Open(dek []byte) (content []byte, err error) {
 	if !e.Names(dek) {
 		return nil, ErrUnwrap
 	}
+	var frame []byte
+	schedule.Do(func() { frame, err = e.decrypt(dek) })
+	if err != nil {
+		return nil, err
+	}
+	return e.unframe(frame)
+}
+
+// decrypt returns the frame in the payload. The caller calls it in [schedule.Do].
+func (e *Envelope) decrypt(dek []byte) (frame []byte, err error) {
 	k := e.Suite.derive(dek, e.header)
 	defer k.wipe()
 	if subtle.ConstantTimeCompare(k.commitment, e.Commitment[:]) != 1 {
@@ -138,11 +148,11 @@ func (e *Envelope) Open(dek []byte) (content []byte, err error) {
 		return nil, err
 	}
 	defer aead.Wipe()
-	frame, err := aead.Open(nil, k.nonce, e.Payload, e.header)
+	frame, err = aead.Open(nil, k.nonce, e.Payload, e.header)
 	if err != nil {
 		return nil, ErrDecrypt
 	}
-	return e.unframe(frame)
+	return frame, nil
 }
 
 // unframe returns the content of u32 n ‖ content (n bytes) ‖ zeros.
@@ -188,26 +198,36 @@ func (s *sealing) seal(buf []byte, h *Header, content []byte) (env []byte, diges
 	}
 	env = h.append(buf[:0])
 	header := env[:headerLen:headerLen]
-
-	k := h.Suite.derive(s.dek, header)
-	defer k.wipe()
-	env = append(env, k.commitment...)
-	env = append(env, s.section...)
 	env = env[:end]
+	commitment := env[headerLen : headerLen+commitmentSize]
+	copy(env[headerLen+commitmentSize:], s.section)
 	binary.BigEndian.PutUint32(env[payload:], uint32(len(content)))
 	n := copy(env[payload+4:], content)
 	clear(env[payload+4+n : payload+frame])
-	aead, err := s.aead(k.key)
+	schedule.Do(func() { err = s.encrypt(h.Suite, header, commitment, env[payload:end]) })
 	if err != nil {
 		return nil, digest, err
 	}
-	defer aead.Wipe()
-	aead.Seal(env[payload:payload], k.nonce, env[payload:payload+frame], header)
 
-	digest = h.Suite.digest(header, [32]byte(k.commitment), h.Suite.sum(env[payload:end]))
+	digest = h.Suite.digest(header, [32]byte(commitment), h.Suite.sum(env[payload:end]))
 	sig, err := s.sign(signedMessage(digest))
 	if err != nil {
 		return nil, digest, fmt.Errorf("sign envelope: %w", err)
 	}
 	return h.Suite.appendSignature(env, s.public, sig), digest, nil
+}
+
+// encrypt fills in the commitment, and turns the frame that payload begins with
+// into the payload. The caller calls it in [schedule.Do].
+func (s *sealing) encrypt(suite Suite, header, commitment, payload []byte) error {
+	k := suite.derive(s.dek, header)
+	defer k.wipe()
+	copy(commitment, k.commitment)
+	aead, err := s.aead(k.key)
+	if err != nil {
+		return err
+	}
+	defer aead.Wipe()
+	aead.Seal(payload[:0], k.nonce, payload[:len(payload)-tagSize], header)
+	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"sealtail/seal/internal/schedule"
 )
 
 // A Secret is key bytes outside the garbage-collected heap: in a mapping of
@@ -46,7 +48,7 @@ func NewSecret(n int) Secret {
 // MoveSecret returns a Secret of the bytes of b, and wipes b.
 func MoveSecret(b []byte) Secret {
 	s := NewSecret(len(b))
-	copy(s.Bytes(), b)
+	schedule.Do(func() { copy(s.Bytes(), b) })
 	clear(b)
 	return s
 }

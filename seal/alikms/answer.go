@@ -9,11 +9,15 @@ import (
 	"strings"
 
 	"sealtail/seal"
+	"sealtail/seal/internal/schedule"
 )
 
 // decode reads a JSON answer. Why it cannot is not said: the text might be
 // quoted.
-func decode(b []byte, answer any) bool { return json.Unmarshal(b, answer) == nil }
+func decode(b []byte, answer any) (ok bool) {
+	schedule.Do(func() { ok = json.Unmarshal(b, answer) == nil })
+	return ok
+}
 
 // A plaintext is a data key in an answer, in base64. Unlike a string or a
 // []byte it is decoded from locked memory into locked memory.

@@ -47,6 +47,7 @@ import (
 
 	"sealtail/internal/durable"
 	"sealtail/seal"
+	"sealtail/seal/internal/schedule"
 )
 
 // maxFile is far above any keyring: an HPKE key takes 2 KB.
@@ -84,8 +85,9 @@ func (r *Keyring) Generate(ctx context.Context, context []byte) (seal.DataKey, e
 		return seal.DataKey{}, r.refuse(k)
 	}
 	dek := seal.NewSecret(dekSize)
-	rand.Read(dek.Bytes())
-	w, err := k.wrap(dek.Bytes(), context)
+	var w seal.Recipient
+	schedule.Do(func() { rand.Read(dek.Bytes()) })
+	schedule.Do(func() { w, err = k.wrap(dek.Bytes(), context) })
 	if err != nil {
 		dek.Wipe()
 		return seal.DataKey{}, &seal.KMSError{Class: seal.Misfit, Code: "Wrap", Err: r.at(k, err)}
@@ -114,7 +116,8 @@ func (r *Keyring) Unwrap(ctx context.Context, w seal.Recipient, context []byte) 
 	if k.state != Enabled && k.state != DecryptOnly {
 		return seal.Secret{}, r.refuse(k)
 	}
-	dek, err := k.unwrap(w.Wrapped, context)
+	var dek []byte
+	schedule.Do(func() { dek, err = k.unwrap(w.Wrapped, context) })
 	if err != nil {
 		return seal.Secret{}, r.at(k, err)
 	}

@@ -1,0 +1,6 @@
+package schedule
+
+// wash clears the registers.
+func wash() { washRegisters() }
+
+func washRegisters()
