@@ -25,7 +25,7 @@ type KeyOptions struct {
 	MaxBytes         int64         // of content sealed under one data key; 64 GiB
 	Confirm          time.Duration // between two Revoked answers that end a data key; 10 s
 	CallTimeout      time.Duration // of one call; 5 s
-	RetryMax         time.Duration // longest wait after an outage (twice that when throttled); 30 s
+	RetryMax         time.Duration // longest wait after an outage (throttled: of 1 s to twice that); 30 s
 	RetryRevoked     time.Duration // wait after Revoked and Misfit, ±20 %; 60 s
 	CredentialsGrace time.Duration // for how long Credentials count as an outage, then as Revoked; 5 min
 

@@ -110,8 +110,8 @@ type rule struct {
 
 var rules = map[cause]rule{
 	alive:     {grace: true, retry: func(l *life) time.Duration { return l.around(l.o.Refresh) }},
-	outage:    {grace: true, retry: func(l *life) time.Duration { return l.backoff(500*time.Millisecond, l.o.RetryMax) }},
-	throttled: {grace: true, retry: func(l *life) time.Duration { return l.backoff(2*time.Second, 2*l.o.RetryMax) }},
+	outage:    {grace: true, retry: (*life).backoff},
+	throttled: {grace: true, retry: (*life).spread},
 	misfit:    {retry: func(l *life) time.Duration { return l.around(l.o.RetryRevoked) }},
 	suspected: {retry: func(l *life) time.Duration { return l.o.Confirm }},
 	revoked:   {retry: func(l *life) time.Duration { return l.around(l.o.RetryRevoked) }},
@@ -307,13 +307,24 @@ func (l *life) around(d time.Duration) time.Duration {
 }
 
 // backoff returns a wait with full jitter under a ceiling that doubles from
-// first with each failure.
-func (l *life) backoff(first, most time.Duration) time.Duration {
-	ceiling := first
-	for i := 1; i < l.fails && ceiling < most; i++ {
+// half a second with each failure.
+func (l *life) backoff() time.Duration {
+	ceiling := 500 * time.Millisecond
+	for i := 1; i < l.fails && ceiling < l.o.RetryMax; i++ {
 		ceiling *= 2
 	}
-	return time.Duration(float64(min(ceiling, most)) * l.random())
+	return time.Duration(float64(min(ceiling, l.o.RetryMax)) * l.random())
+}
+
+// spread returns a wait for what was throttled. Whoever is throttled is one of
+// many that called at once, and a smaller window would bring them back at once:
+// a fleet that makes 20 % of the quota by its refreshes, as docs/KEYS.md allows,
+// makes all of it when each of its members calls once in this one. No wait ends
+// in the second that is used up.
+func (l *life) spread() time.Duration {
+	most := 2 * l.o.RetryMax
+	least := min(time.Second, most)
+	return least + time.Duration(float64(most-least)*l.random())
 }
 
 // asKMSError returns err as a KMSError. A call that ran into its time limit is

@@ -45,12 +45,18 @@ func TestKeysTableIsInTheDocs(t *testing.T) {
 		}
 		want.WriteString(" |\n")
 	}
+	wantInDoc(t, want.String())
+}
+
+// wantInDoc wants docs/KEYS.md to hold this paragraph.
+func wantInDoc(t *testing.T, text string) {
+	t.Helper()
 	doc, err := os.ReadFile("../docs/KEYS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(doc), "\n\n"+want.String()+"\n") {
-		t.Errorf("docs/KEYS.md does not hold this table:\n%s", want.String())
+	if !strings.Contains(string(doc), "\n\n"+text+"\n") {
+		t.Errorf("docs/KEYS.md does not hold this:\n%s", text)
 	}
 }
 
@@ -74,7 +80,7 @@ func TestKeysSteps(t *testing.T) {
 	paused := func(err error, wait time.Duration) func(act) ([]act, time.Duration) {
 		return func(a act) ([]act, time.Duration) { return after(wait, []act{{err: err}}, a), wait }
 	}
-	const first, doubled = 250 * ms, 500 * ms // of an outage, at half their ceilings
+	const first, doubled, spread = 250 * ms, 500 * ms, 30*s + 500*ms // of an outage, at half their ceilings; throttled
 	tested := make(map[string]bool)
 	for _, tt := range []struct {
 		from   string
@@ -91,7 +97,7 @@ func TestKeysSteps(t *testing.T) {
 		{"init", "outage", bad(errOut), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, first},
 		{"init", "outage", bad(errUnknown), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, first},
 		{"init", "outage", bad(errRefused), atInit, seal.KeyOptions{}, seal.Paused, seal.Credentials, 0, first},
-		{"init", "throttled", bad(errThrottled), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, 1 * s},
+		{"init", "throttled", bad(errThrottled), atInit, seal.KeyOptions{}, seal.Paused, seal.Outage, 0, spread},
 		{"init", "misfit", bad(errMisfit), atInit, seal.KeyOptions{}, seal.Paused, seal.Misfit, 0, 60 * s},
 		{"init", "revoked, first", bad(errRevoked), atInit, seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 10 * s},
 
@@ -100,7 +106,7 @@ func TestKeysSteps(t *testing.T) {
 		{"refreshing", "outage", bad(errOut), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, first},
 		{"refreshing", "outage", bad(errUnknown), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, first},
 		{"refreshing", "outage", bad(errRefused), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Credentials, 1, first},
-		{"refreshing", "throttled", bad(errThrottled), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, 1 * s},
+		{"refreshing", "throttled", bad(errThrottled), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, spread},
 		{"refreshing", "misfit", bad(errMisfit), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Misfit, 1, 60 * s},
 		{"refreshing", "revoked, first", bad(errRevoked), refreshing, seal.KeyOptions{}, seal.Degraded, seal.Revoked, 1, 10 * s},
 
@@ -110,7 +116,7 @@ func TestKeysSteps(t *testing.T) {
 		{"degraded", "outage", bad(errOut), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, doubled},
 		{"degraded", "outage", bad(errUnknown), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, doubled},
 		{"degraded", "outage", bad(errRefused), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Credentials, 1, doubled},
-		{"degraded", "throttled", bad(errThrottled), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, 2 * s},
+		{"degraded", "throttled", bad(errThrottled), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Outage, 1, spread},
 		{"degraded", "misfit", bad(errMisfit), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Misfit, 1, 60 * s},
 		{"degraded", "revoked, first", bad(errRevoked), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Revoked, 1, 10 * s},
 		{"degraded", "revoked, confirmed", bad(errRevoked), degraded(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 60 * s},
@@ -123,7 +129,7 @@ func TestKeysSteps(t *testing.T) {
 		{"paused", "outage", bad(errOut), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, doubled},
 		{"paused", "outage", bad(errUnknown), paused(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, doubled},
 		{"paused", "outage", bad(errRefused), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Credentials, 0, doubled},
-		{"paused", "throttled", bad(errThrottled), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, 2 * s},
+		{"paused", "throttled", bad(errThrottled), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Outage, 0, spread},
 		{"paused", "misfit", bad(errMisfit), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Misfit, 0, 60 * s},
 		{"paused", "revoked, first", bad(errRevoked), paused(errOut, first), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 10 * s},
 		{"paused", "revoked, confirmed", bad(errRevoked), paused(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 60 * s},
@@ -210,59 +216,82 @@ func TestKeysSteps(t *testing.T) {
 }
 
 // A thousand agents that start at once, with a key service that throttles, and
-// is then out for 20 minutes, do not call in bursts: chance alone makes a second's
-// calls more than their mean.
+// is then out for 20 minutes, call once each, and then never in a burst: chance
+// alone makes a second's calls more than their mean. docs/KEYS.md has the bounds.
 func TestKeysFleet(t *testing.T) {
-	const agents, quota = 1000, 100 // calls a second
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		fleet := &fleetKMS{start: start, quota: quota, calls: make([]int, 2*3600)}
-		fleet.out = func(at time.Duration) bool { return 30*time.Minute <= at && at < 50*time.Minute }
-		var all []*seal.Keys
-		for i := range uint64(agents) {
-			ks := seal.NewKeys(seal.KeyOptions{}, fleet, seal.AES256GCM, []byte{0, 0})
-			ks.SetRandom(rand.New(rand.NewPCG(i, 1)).Float64)
-			all = append(all, ks)
-			run(t, ks)
-		}
-		ready := func() (n int) {
-			for _, ks := range all {
-				if ks.State().KeyID != "" {
-					n++
+	const agents = 1000
+	type span struct {
+		name     string
+		from, to time.Duration
+	}
+	const m = time.Minute
+	spans := []span{
+		{"the first second", 0, time.Second},
+		{"the rest of the first 2 min", time.Second, 2 * m},
+		{"until the outage", 2 * m, 15 * m},
+		{"in the outage", 15 * m, 35 * m},
+		{"in the 2 min after it", 35 * m, 37 * m},
+		{"later", 37 * m, 60 * m},
+	}
+	fleets := []struct {
+		quota int           // calls a second
+		keys  time.Duration // until when all have a data key
+		total int           // calls until then
+		most  []int         // calls in any second of a span
+	}{
+		{quota: 100, keys: m, total: 2 * agents, most: []int{agents, 40, 30, 120, 110, 30}},
+		{quota: 17, keys: 2 * m, total: 3 * agents, most: []int{agents, 40, 30, 120, 110, 30}}, // the least for a thousand
+	}
+	words := strings.NewReplacer("1000", "1,000", "2000", "2,000", "3000", "3,000")
+	doc := fmt.Sprintf("Of %d agents that start at once, with a quota of %d calls a second, all have a data key within %.0f min, after at most %d calls;\n"+
+		"with a quota of %d, the least by this rule, within %.0f min, after at most %d. Calls in any second, with an outage of %.0f min (`TestKeysFleet`):\n\n"+
+		"| at most | quota %d | quota %d |\n|---|---|---|\n",
+		agents, fleets[0].quota, fleets[0].keys.Minutes(), fleets[0].total, fleets[1].quota, fleets[1].keys.Minutes(), fleets[1].total,
+		(spans[3].to - spans[3].from).Minutes(), fleets[0].quota, fleets[1].quota)
+	for i, s := range spans {
+		doc += fmt.Sprintf("| %s | %d | %d |\n", s.name, fleets[0].most[i], fleets[1].most[i])
+	}
+	wantInDoc(t, words.Replace(doc))
+	for _, f := range fleets {
+		t.Run(fmt.Sprintf("quota %d", f.quota), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fleet := &fleetKMS{start: time.Now(), quota: f.quota, calls: make([]int, 3601)}
+				fleet.out = func(at time.Duration) bool { return spans[3].from <= at && at < spans[3].to }
+				var all []*seal.Keys
+				for i := range uint64(agents) {
+					ks := seal.NewKeys(seal.KeyOptions{}, fleet, seal.AES256GCM, []byte{0, 0})
+					ks.SetRandom(rand.New(rand.NewPCG(i, 1)).Float64)
+					all = append(all, ks)
+					run(t, ks)
 				}
-			}
-			return n
-		}
-		time.Sleep(time.Minute)
-		if n := ready(); n != agents {
-			t.Errorf("a minute after the start %d of %d have a data key", n, agents)
-		}
-		time.Sleep(51 * time.Minute)
-		if n := ready(); n != agents {
-			t.Errorf("two minutes after the outage %d of %d have a data key", n, agents)
-		}
-		time.Sleep(23 * time.Minute)
-		synctest.Wait()
-		fleet.mu.Lock()
-		defer fleet.mu.Unlock()
-		for _, p := range []struct {
-			name     string
-			from, to int // seconds
-			most     int // calls in any second
-		}{
-			// What began together is spread over 40 % of Refresh by the next call.
-			{"once all have started", 60, 1800, 3 * agents / 120},
-			{"in the outage", 1800, 3000, 2 * agents / 15},
-			{"when it ends", 3000, 3000 + 60, 2 * agents / 15},
-			{"after it", 3000 + 60, 4500, 3 * agents / 120},
-		} {
-			peak := slices.Max(fleet.calls[p.from:p.to])
-			t.Logf("%s: at most %d calls a second", p.name, peak)
-			if peak > p.most {
-				t.Errorf("%s: %d calls in a second, want at most %d", p.name, peak, p.most)
-			}
-		}
-	})
+				time.Sleep(f.keys)
+				for i, ks := range all {
+					if ks.State().KeyID == "" {
+						t.Fatalf("agent %d has no data key after %v", i, f.keys)
+					}
+				}
+				time.Sleep(spans[len(spans)-1].to - f.keys)
+				synctest.Wait()
+				fleet.mu.Lock()
+				defer fleet.mu.Unlock()
+				total := 0
+				for _, n := range fleet.calls[:int(f.keys.Seconds())] {
+					total += n
+				}
+				t.Logf("%d calls until all have a data key", total)
+				if total > f.total {
+					t.Errorf("%d calls until all have a data key, want at most %d", total, f.total)
+				}
+				for i, s := range spans {
+					peak := slices.Max(fleet.calls[int(s.from.Seconds()):int(s.to.Seconds())])
+					t.Logf("%s: at most %d calls a second", s.name, peak)
+					if peak > f.most[i] {
+						t.Errorf("%s: %d calls in a second, want at most %d", s.name, peak, f.most[i])
+					}
+				}
+			})
+		})
+	}
 }
 
 // A fleetKMS is one key service for many agents: it throttles above quota

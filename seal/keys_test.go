@@ -351,7 +351,7 @@ func TestH80_KeysRetrySlowly(t *testing.T) {
 		first, last [2]time.Duration // bounds of the first wait and of those near the end
 	}{
 		{"outage", errOut, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
-		{"throttled", errThrottled, [2]time.Duration{0, 2 * time.Second}, [2]time.Duration{0, 60 * time.Second}},
+		{"throttled", errThrottled, [2]time.Duration{time.Second, 60 * time.Second}, [2]time.Duration{time.Second, 60 * time.Second}},
 		{"unknown", errUnknown, [2]time.Duration{0, 500 * time.Millisecond}, [2]time.Duration{0, 30 * time.Second}},
 		{"revoked", errRevoked, [2]time.Duration{10 * time.Second, 10 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
 		{"misfit", errMisfit, [2]time.Duration{48 * time.Second, 72 * time.Second}, [2]time.Duration{48 * time.Second, 72 * time.Second}},
