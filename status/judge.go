@@ -136,22 +136,33 @@ func keyWords(k *Key) string {
 // keyFix says what to do about a key service's answer. All go on by themselves
 // once it is done.
 func keyFix(l *Stream) string {
-	switch l.Key.Reason {
-	case "revoked":
-		return "enable the master key of [key." + l.KeyRef + "] again, or give the agent the right to use it; sealing goes on by itself"
-	case "credentials":
-		return "put a valid access key where [key." + l.KeyRef + "] finds it; it is read again by itself"
-	case "misfit":
-		return "mend what it says: a keyring is read again by itself; for a change of [key." + l.KeyRef + "] try sealtail check --online, then systemctl reload sealtail"
-	}
-	goesOn := ": sealing goes on by itself once the key service of [key." + l.KeyRef + "] answers"
-	switch l.Key.Code {
+	at, k := "[key."+l.KeyRef+"]", &l.Key
+	switch k.Code {
+	case "NoFile":
+		return "put the keyring file of " + at + " back; it is read again by itself"
+	case "Disabled", "DecryptOnly", "Destroyed": // of a keyring's primary; a KMS says Rejected.Disabled
+		return "mend the keyring file of " + at + " (sealtail keyring list, enable, rotate), or put another in its place; it is read again by itself"
+	case "Forbidden.NoPermission":
+		return "allow kms:GenerateDataKey with its master key to the access key of " + at + "; sealing goes on by itself"
+	case "DescribeKey":
+		return "allow kms:DescribeKey with its master key to the access key of " + at + ": sealing goes on by itself; or remove require_sm4_cmk, and reload"
 	case "NoCredentials":
-		return "mend what the error names, where [key." + l.KeyRef + "] finds its access key (there, with mode 0600, of the agent's user); it is read again by itself"
-	case "Certificate":
-		return "put the authority that issued it into ca_file of the route of [key." + l.KeyRef + "] and restart, or mend what the error names: its name, its time or this host's clock" + goesOn
-	case "Network", "Timeout":
-		return "check network, DNS, proxy and clock, and dial_address, ca_file and endpoint of the route of [key." + l.KeyRef + "] (a changed key takes a reload, what is in ca_file a restart)" + goesOn
+		return "mend what the error names, where " + at + " finds its access key (there, with mode 0600, of the agent's user); it is read again by itself"
+	}
+	goesOn := ": sealing goes on by itself once the key service of " + at + " answers"
+	switch {
+	case k.Reason == "revoked":
+		return "enable the master key of " + at + " again, or give the agent the right to use it; sealing goes on by itself"
+	case k.Reason == "credentials":
+		return "put a valid access key where " + at + " finds it; it is read again by itself"
+	case k.Reason == "misfit":
+		return "mend what it says: a keyring is read again by itself; for a change of " + at + " try sealtail check --online, then systemctl reload sealtail"
+	case k.Code == "Certificate":
+		return "put the authority that issued it into ca_file of the route of " + at + " and restart, or mend what the error names: its name, its time or this host's clock" + goesOn
+	case k.Code == "Network" || k.Code == "Timeout":
+		return "check network, DNS, proxy and clock, and dial_address, ca_file and endpoint of the route of " + at + " (a changed key takes a reload, what is in ca_file a restart)" + goesOn
+	case strings.HasPrefix(k.Code, "InvalidTimeStamp") || k.Code == "IllegalTimestamp":
+		return "set this host's clock (chronyc tracking); sealing goes on by itself"
 	}
 	return "nothing to do here but to check network, DNS and clock" + goesOn
 }

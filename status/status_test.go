@@ -133,6 +133,13 @@ func refused(err error) func(*status.Snapshot, *status.Stream) {
 	}
 }
 
+// refusedKey has a key service refuse.
+func refusedKey(reason, code string) func(*status.Snapshot, *status.Stream) {
+	return func(_ *status.Snapshot, l *status.Stream) {
+		l.Key = status.Key{State: "paused", Reason: reason, Code: code, Error: "why"}
+	}
+}
+
 // An alone is a refusal of a batch for what it holds.
 type alone int
 
@@ -221,6 +228,13 @@ func TestFix(t *testing.T) {
 		{"a certificate that is refused", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Certificate", Error: "its authority is not in ca_file /etc/ca.pem"}
 		}, []string{"in ca_file /etc/ca.pem", "ca_file of the route of [key.main]"}, []string{"dial_address"}},
+		{"a lost keyring", refusedKey("revoked", "NoFile"), []string{"put the keyring file of [key.main] back"}, []string{"master key", "right"}},
+		{"a disabled keyring", refusedKey("revoked", "Disabled"), []string{"mend the keyring file of [key.main]"}, []string{"master key"}},
+		{"a disabled CMK", refusedKey("revoked", "Rejected.Disabled"), []string{"enable the master key of [key.main]"}, []string{"keyring"}},
+		{"no right to make data keys", refusedKey("revoked", "Forbidden.NoPermission"), []string{"allow kms:GenerateDataKey"}, []string{"enable"}},
+		{"no right to look at the CMK", refusedKey("misfit", "DescribeKey"), []string{"allow kms:DescribeKey", "remove require_sm4_cmk"}, []string{"enable the", "keyring"}},
+		{"a wrong clock", refusedKey("outage", "InvalidTimeStamp.Expired"), []string{"set this host's clock"}, []string{"nothing to do", "network"}},
+		{"another wrong clock", refusedKey("outage", "IllegalTimestamp"), []string{"set this host's clock"}, []string{"nothing to do"}},
 		{"a broken keyring", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Key.Reason = "paused", "misfit" },
 			[]string{"a keyring is read again by itself"}, nil},
 		{"reloading", func(s *status.Snapshot, _ *status.Stream) { s.Process.Phase = "reloading" },

@@ -66,6 +66,10 @@ func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 	case err == nil && c.required:
 		err = &seal.KMSError{Class: seal.Misfit, Code: "CMKSpec",
 			Err: fmt.Errorf("CMK %s is of spec %s, not Aliyun_SM4, and require_sm4_cmk is set", id, key.Spec)}
+	case err != nil && c.required && e != nil && e.Code == "Forbidden.NoPermission":
+		// The CMK has just made a data key: it is not the data key's end.
+		err = &seal.KMSError{Class: seal.Misfit, Code: "DescribeKey",
+			Err: fmt.Errorf("require_sm4_cmk is set, and the access key may not do kms:DescribeKey with CMK %s: %w", id, e.Err)}
 	case err == nil:
 		c.log.Warn("data keys of suite sm4-gcm are wrapped by another cipher than SM4", zap.String("cmk", id), zap.String("spec", key.Spec))
 	case !c.required:

@@ -143,11 +143,13 @@ func (c *Client) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 	}
 	switch {
 	case err != nil:
+	case a.KeyID == "" || len(a.Plaintext.Bytes()) == 0 || len(a.Wrapped) == 0:
+		err = noAnswer(action)
 	case !sameKey(a.KeyID, id) || isAlias(id):
 		err = misfit(action, "Answer", "the data key is wrapped under another CMK")
 	case len(a.Plaintext.Bytes()) != dekSize:
 		err = misfit(action, "Answer", fmt.Sprintf("a data key of %d bytes, want %d", len(a.Plaintext.Bytes()), dekSize))
-	case len(a.Wrapped) == 0 || len(a.Wrapped) > maxBlob:
+	case len(a.Wrapped) > maxBlob:
 		err = misfit(action, "Answer", fmt.Sprintf("a wrapped data key of %d bytes, want 1 to %d", len(a.Wrapped), maxBlob))
 	default:
 		return seal.DataKey{
@@ -185,6 +187,8 @@ func (c *Client) Unwrap(ctx context.Context, r seal.Recipient, context []byte) (
 	}, &a)
 	switch {
 	case err != nil:
+	case a.KeyID == "" || len(a.Plaintext.Bytes()) == 0:
+		err = noAnswer(action)
 	case !sameKey(a.KeyID, id):
 		err = misfit(action, "Answer", "the data key was wrapped under another CMK than the recipient names")
 	case len(a.Plaintext.Bytes()) != dekSize:
@@ -223,7 +227,11 @@ func (c *Client) Describe(ctx context.Context, keyID string) (Key, error) {
 	if err := c.call(ctx, action, map[string]string{"KeyId": keyID}, &a); err != nil {
 		return Key{}, err
 	}
-	if id := a.KeyMetadata.ID; id == "" || !isAlias(keyID) && !sameKey(id, keyID) {
+	id := a.KeyMetadata.ID
+	if id == "" {
+		return Key{}, noAnswer(action)
+	}
+	if !isAlias(keyID) && !sameKey(id, keyID) {
 		return Key{}, misfit(action, "Answer", "the answer is about another CMK")
 	}
 	return a.KeyMetadata, nil

@@ -188,13 +188,15 @@ func TestDescribe(t *testing.T) {
 	if _, err := c.Describe(t.Context(), "nobody"); kmsError(t, err).Code != "Forbidden.KeyNotFound" {
 		t.Errorf("unknown: got %v", err)
 	}
-	for _, body := range []string{`{}`, `{"KeyMetadata":{"KeyId":"` + otherID + `"}}`} {
+	for body, class := range map[string]seal.Class{
+		`{}`: seal.Outage, `null`: seal.Outage, `{"KeyMetadata":{"KeyId":"` + otherID + `"}}`: seal.Misfit,
+	} {
 		f.set(func(w http.ResponseWriter, _ *http.Request, _ string, _ url.Values) bool {
 			_, _ = w.Write([]byte(body))
 			return true
 		})
-		if _, err := c.Describe(t.Context(), testID); kmsError(t, err).Class != seal.Misfit {
-			t.Errorf("%s: got %v, want a misfit", body, err)
+		if _, err := c.Describe(t.Context(), testID); kmsError(t, err).Class != class {
+			t.Errorf("%s: got %v, want %v", body, err, class)
 		}
 	}
 	if (alikms.Key{Spec: "Aliyun_AES_256"}).SM4() {
@@ -408,15 +410,16 @@ func TestWrongAnswers(t *testing.T) {
 	}{
 		{"another key", map[string]any{"KeyId": otherID, "Plaintext": dek, "CiphertextBlob": blob}, seal.Misfit, ""},
 		{"another key's ARN", map[string]any{"KeyId": otherARN, "Plaintext": dek, "CiphertextBlob": blob}, seal.Misfit, ""},
-		{"no key", map[string]any{"Plaintext": dek, "CiphertextBlob": blob}, seal.Misfit, ""},
+		{"no key", map[string]any{"Plaintext": dek, "CiphertextBlob": blob}, seal.Outage, ""},
 		{"31 bytes", map[string]any{"KeyId": testID, "Plaintext": dek[:31], "CiphertextBlob": blob}, seal.Misfit, ""},
 		{"33 bytes", map[string]any{"KeyId": testID, "Plaintext": append(dek, 1), "CiphertextBlob": blob}, seal.Misfit, ""},
-		{"no plaintext", map[string]any{"KeyId": testID, "CiphertextBlob": blob}, seal.Misfit, ""},
-		{"no blob", map[string]any{"KeyId": testID, "Plaintext": dek}, seal.Misfit, "GenerateDataKey"},
+		{"no plaintext", map[string]any{"KeyId": testID, "CiphertextBlob": blob}, seal.Outage, ""},
+		{"no blob", map[string]any{"KeyId": testID, "Plaintext": dek}, seal.Outage, "GenerateDataKey"},
 		{"a long blob", map[string]any{"KeyId": testID, "Plaintext": dek, "CiphertextBlob": make([]byte, 8<<10+1)}, seal.Misfit, "GenerateDataKey"},
 		{"no base64", map[string]any{"KeyId": testID, "Plaintext": "*", "CiphertextBlob": blob}, seal.Outage, ""},
 		{"a number", map[string]any{"KeyId": testID, "Plaintext": 1, "CiphertextBlob": blob}, seal.Outage, ""},
-		{"null", nil, seal.Misfit, ""},
+		{"null", nil, seal.Outage, ""},
+		{"nothing", struct{}{}, seal.Outage, ""},
 		{"a list", []string{"a"}, seal.Outage, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

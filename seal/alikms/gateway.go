@@ -183,7 +183,7 @@ func (g *gateway) try(ctx context.Context, k accessKey, action string, parameter
 		return refusal(action, resp, body, k)
 	}
 	if !decode(body, answer) {
-		return failure(action, seal.Outage, "Answer", errors.New("HTTP 200 without the service's answer in it"))
+		return noAnswer(action)
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		g.skew.Store(int64(time.Until(date).Round(time.Second)))
@@ -254,6 +254,12 @@ func unreachable(ctx context.Context, action string, err error) *seal.KMSError {
 		code = "Timeout"
 	}
 	return failure(action, seal.Outage, code, err)
+}
+
+// noAnswer is a success without what was asked for in it: of something in
+// between, perhaps. It says nothing about the CMK.
+func noAnswer(action string) *seal.KMSError {
+	return failure(action, seal.Outage, "Answer", errors.New("HTTP 200 without the service's answer in it"))
 }
 
 func failure(action string, class seal.Class, code string, err error) *seal.KMSError {
