@@ -17,11 +17,7 @@ func (r *rig) reload(refused string) {
 	before, _ := r.status()
 	r.agent.Process.Signal(syscall.SIGHUP)
 	r.until("the reload", func() bool {
-		select {
-		case <-r.exited:
-			r.t.Fatalf("the agent ended with %v", r.err)
-		default:
-		}
+		r.runs()
 		s, _ := r.status()
 		if refused != "" {
 			return s.Process.Reloaded.After(before.Process.Reloaded) && strings.Contains(s.Process.ReloadError, refused)

@@ -26,6 +26,12 @@ import (
 )
 
 func runCommand(args []string, stdout, stderr io.Writer) error {
+	// Before all else: a signal that is not caught ends the process.
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
 	load := configFlag(fs)
 	dry := fs.Bool("dry-run", false, "read to the files' end, ship nothing, write nothing")
@@ -51,10 +57,9 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 	if err := seal.SelfTest(); err != nil {
 		return fmt.Errorf("self-test: %w", err)
 	}
-	again := make(chan os.Signal, 1)
-	signal.Notify(again, syscall.SIGHUP)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	if ctx.Err() != nil {
+		return nil
+	}
 	if *dry {
 		return dryRun(ctx, cfg, *show, log, stdout)
 	}
