@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -13,8 +15,9 @@ import (
 
 // pauses tell a stream's chain of each pause of its data keys, whether or not
 // something waited in it. When a pause begins a note of it is committed, which
-// goes with the entry that tells the pause: one that a restart cuts is told by
-// the process after it, as far as to that process's start.
+// goes with the entry that tells the pause. One that a restart cuts is told by
+// the process that gets a data key, as far as to the next pause that was noted,
+// or to that process's start.
 type pauses struct {
 	mu  sync.Mutex
 	cut []*record.Chunk // events of pauses that were cut; guarded by mu
@@ -31,7 +34,8 @@ func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
 	if lasts {
 		until = p.at.From
 	}
-	for _, n := range noted {
+	slices.SortFunc(noted, func(a, b record.Position) int { return cmp.Compare(b.Paused, a.Paused) })
+	for _, n := range noted { // the latest first
 		from := time.Unix(0, n.Paused)
 		if lasts && from.Equal(p.at.From) {
 			p.id = n.ID
@@ -42,7 +46,9 @@ func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
 			to = from
 		}
 		p.cut = append(p.cut, tellPause(n.ID, n.Path, from, to))
+		until = from
 	}
+	slices.Reverse(p.cut)
 	return p
 }
 

@@ -230,6 +230,20 @@ func TestEachPauseIsTold(t *testing.T) {
 			p.until("both told", noted(0))
 			p.end(true)
 		}, "start pause pause stop"},
+		{"killed in it, and again", func(t *testing.T, dir string, kms *switchable) {
+			kms.set(revoked)
+			p := begin(t, dir, id, kms)
+			for n := 1; n <= 4; n++ {
+				p.until("note", noted(n))
+				p.end(false)
+				time.Sleep(time.Second)
+				p = begin(t, dir, id, kms)
+			}
+			p.until("note", noted(5))
+			kms.set(nil)
+			p.until("all told", noted(0))
+			p.end(true)
+		}, "start pause pause pause pause pause stop"},
 		{"stopped in it, and started when it is over", func(t *testing.T, dir string, kms *switchable) {
 			p := begin(t, dir, id, kms)
 			p.until("start", func(s *state) bool { return s.last != nil })
