@@ -126,7 +126,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("paused: %+v", p)
 	}
 	out, _, code := r.try("sealtail", "status", "-c", r.path("sealtail.toml"))
-	if code != 3 || !strings.HasPrefix(out, "PAUSED ") || !strings.Contains(out, "fix: enable the master key of [key.main]") {
+	if code != 3 || !strings.HasPrefix(out, "PAUSED ") || !strings.Contains(out, "fix: mend the keyring file of [key.main]") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	if body, code := get(t, "http://"+address+"/livez"); code != 200 {
