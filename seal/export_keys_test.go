@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"reflect"
+	"time"
 	"unsafe"
 
 	"github.com/emmansun/gmsm/sm4"
@@ -18,6 +19,11 @@ func (ks *Keys) Take(ctx context.Context, n int) (*Taken, error) { return ks.tak
 
 // SetRandom replaces the source of jitter; before Run only.
 func (ks *Keys) SetRandom(f func() float64) { ks.life.random = f }
+
+// SetSkew has the wall clock be off by what f returns; before Run only.
+func (ks *Keys) SetSkew(f func() time.Duration) {
+	ks.life.wall = func(now time.Time) time.Time { return now.Round(0).Add(f()) }
+}
 
 func (k *dataKey) DEK() []byte     { return k.dek() }
 func (k *dataKey) ID() [16]byte    { return k.id }

@@ -81,7 +81,6 @@ type Keys struct {
 	pause   *Pause        // that lasts, or the next
 	stopped bool          // Run has returned
 	proof   time.Time
-	asked   time.Time // when the newest call began
 	calls   int64
 	rotated int64
 	failed  [5]int64 // by Class
@@ -97,7 +96,7 @@ func NewKeys(o KeyOptions, kms KMS, suite Suite, context []byte) *Keys {
 		context: bytes.Clone(context),
 		log:     o.Log,
 		poke:    make(chan struct{}, 1),
-		life:    life{o: o, random: rand.Float64},
+		life:    life{o: o, random: rand.Float64, wall: func(now time.Time) time.Time { return now.Round(0) }},
 		since:   time.Now(),
 		changed: make(chan struct{}),
 	}
@@ -151,31 +150,27 @@ func (ks *Keys) step() (call bool, wake time.Time) {
 	ks.life.expire(now)
 	if call = ks.life.ready(now); call {
 		ks.life.ask(now)
-		ks.asked = now
 		ks.calls++
 	}
 	ks.settle(now)
-	return call, ks.life.wake()
+	return call, ks.life.wake(now)
 }
 
 // An answer is what came of one call: a data key, or an error.
 type answer struct {
-	began time.Time
-	key   *dataKey
-	err   error
+	key *dataKey
+	err error
 }
 
 func (ks *Keys) call(ctx context.Context) answer {
 	ctx, cancel := context.WithTimeout(ctx, ks.life.o.CallTimeout)
 	defer cancel()
-	a := answer{began: time.Now()}
 	d, err := ks.kms.Generate(ctx, ks.context)
 	if err != nil {
-		a.err = err
-		return a
+		return answer{err: err}
 	}
-	a.key, a.err = newDataKey(ks.suite, d)
-	return a
+	key, err := newDataKey(ks.suite, d)
+	return answer{key, err}
 }
 
 func (ks *Keys) answered(a answer) {
@@ -189,8 +184,8 @@ func (ks *Keys) answered(a answer) {
 		}
 		ks.life.fail(now, e)
 	} else {
-		ks.proof = a.began
-		if ks.life.succeed(now, a.began, a.key) {
+		ks.proof = ks.life.asked.time
+		if ks.life.succeed(now, a.key) {
 			ks.rotated++
 		} else {
 			a.key.release()
@@ -222,8 +217,12 @@ func (ks *Keys) settle(now time.Time) {
 	if phase == ks.phase && reason == ks.reason {
 		return
 	}
+	from := now
+	if ks.phase == Init {
+		from = ks.since // there is no data key since
+	}
 	ks.phase, ks.reason, ks.since = phase, reason, now
-	ks.settlePause(now)
+	ks.settlePause(from, now)
 	close(ks.changed)
 	ks.changed = make(chan struct{})
 }
@@ -275,7 +274,7 @@ type dataKey struct {
 	id         [16]byte    // dek_id
 	recipients []Recipient // read-only
 	section    []byte      // recipients as the envelope's key section, read-only
-	born       time.Time   // when it was asked for
+	born       moment      // when it was asked for
 
 	refs           atomic.Int32
 	batches, bytes int64 // sealed under it; guarded by Keys.mu

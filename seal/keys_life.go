@@ -74,7 +74,8 @@ type step struct {
 
 // table is the whole state machine; docs/KEYS.md shows it. Where there is no
 // step the cause cannot come: an answer follows a call, Ready and Refreshing
-// have seen no failure, Init and Paused have no data key.
+// have seen no failure, a call that is late is one, Init and Paused have no data
+// key.
 var table = map[Phase]map[cause]step{
 	Init: {
 		asked: {Init, keep}, alive: {Ready, take},
@@ -87,7 +88,7 @@ var table = map[Phase]map[cause]step{
 	Refreshing: {
 		alive:  {Ready, prove},
 		outage: {Degraded, keep}, throttled: {Degraded, keep}, misfit: {Degraded, keep}, suspected: {Degraded, keep},
-		aged: {Init, wipe}, spent: {Init, wipe},
+		spent: {Init, wipe},
 	},
 	Degraded: {
 		asked: {Degraded, keep}, alive: {Ready, prove},
@@ -121,11 +122,13 @@ var rules = map[cause]rule{
 // What happens is a method that takes the time.
 type life struct {
 	o      KeyOptions
-	random func() float64 // in [0, 1)
+	random func() float64                // in [0, 1)
+	wall   func(now time.Time) time.Time // now without its monotonic reading; tests put it wrong
 
 	phase   Phase
 	key     *dataKey  // nil = none
 	calling bool      // a call is under way
+	asked   moment    // when the newest call began
 	due     time.Time // of the next call
 	rotate  bool      // the next data key replaces this one, whatever its age
 
@@ -162,8 +165,13 @@ func (l *life) reason() Class {
 	return l.last.Class
 }
 
-// expire ends a data key that has become too old.
+// expire ends a data key that has become too old. To a call that is not
+// answered by then, that is an outage.
 func (l *life) expire(now time.Time) {
+	if l.phase == Refreshing && l.age(now) >= l.limit() {
+		l.fails, l.last = 1, &KMSError{Class: Outage, Code: "Timeout", Err: errors.New("no answer while the data key lived")}
+		l.on(now, outage)
+	}
 	if l.key != nil && l.age(now) >= l.limit() {
 		l.on(now, aged)
 	}
@@ -174,33 +182,37 @@ func (l *life) ready(now time.Time) bool { return !l.calling && !now.Before(l.du
 
 // ask notes that a call begins.
 func (l *life) ask(now time.Time) {
-	l.calling = true
+	l.calling, l.asked = true, l.at(now)
 	l.on(now, asked)
 }
 
+// look is how long a change of the wall clock may go unseen while nothing is
+// sealed.
+const look = time.Minute
+
 // wake returns when there is something to do next: a call, or a data key to
 // end. It is zero when there is only an answer to wait for.
-func (l *life) wake() (at time.Time) {
+func (l *life) wake(now time.Time) (at time.Time) {
 	if !l.calling {
 		at = l.due
 	}
 	if l.key != nil {
-		if dies := l.key.born.Add(l.limit()); at.IsZero() || dies.Before(at) {
+		if dies := now.Add(min(look, l.limit()-l.age(now))); at.IsZero() || dies.Before(at) {
 			at = dies
 		}
 	}
 	return at
 }
 
-// succeed takes the data key that was asked for at began, or only learns from
-// it that the CMK lives. It reports which; k not taken is the caller's to wipe.
-func (l *life) succeed(now, began time.Time, k *dataKey) (taken bool) {
+// succeed takes the data key that was asked for, or only learns from it that
+// the CMK lives. It reports which; k not taken is the caller's to wipe.
+func (l *life) succeed(now time.Time, k *dataKey) (taken bool) {
 	taken = l.on(now, alive) == take || l.rotate || l.age(now) >= l.o.Rotate
 	if taken {
 		if l.key != nil {
 			l.key.release()
 		}
-		k.born = began
+		k.born = l.asked
 		l.key, l.rotate = k, false
 	}
 	l.fails, l.last, l.noGrace = 0, nil, false
@@ -295,10 +307,15 @@ func (l *life) limit() time.Duration {
 	return l.o.HardAge
 }
 
-// age is the data key's, by whichever clock says more: the monotonic clock
-// stands still while a machine sleeps, and the wall clock can be set back.
+// A moment is a time by both clocks: the monotonic one stands still while a
+// machine sleeps, and the wall clock can be put back.
+type moment struct{ time, wall time.Time }
+
+func (l *life) at(now time.Time) moment { return moment{now, l.wall(now)} }
+
+// age is the data key's, by whichever clock says more.
 func (l *life) age(now time.Time) time.Duration {
-	return max(now.Sub(l.key.born), now.Round(0).Sub(l.key.born.Round(0)))
+	return max(now.Sub(l.key.born.time), l.wall(now).Sub(l.key.born.wall))
 }
 
 // around returns d ±20 %.

@@ -65,10 +65,11 @@ func (p *Pause) Ended() (to time.Time, reason string, next *Pause, ok bool) {
 	}
 }
 
-// settlePause notes that a pause begins, goes on for another reason, or ends.
+// settlePause notes that a pause begins, as of from, goes on for another reason,
+// or ends.
 // A Keys that is stopped begins and ends none: what waits is then for the next
 // process to tell. ks.mu is held.
-func (ks *Keys) settlePause(now time.Time) {
+func (ks *Keys) settlePause(from, now time.Time) {
 	if ks.stopped {
 		return
 	}
@@ -76,7 +77,7 @@ func (ks *Keys) settlePause(now time.Time) {
 	lasts := p.next != nil
 	switch {
 	case ks.phase == Paused && !lasts:
-		p.From, p.reason, p.next = now, ks.reason, newPause(ks)
+		p.From, p.reason, p.next = from, ks.reason, newPause(ks)
 		close(p.began)
 	case ks.phase == Paused:
 		p.reason = ks.reason

@@ -37,7 +37,7 @@ type KeyState struct {
 func (ks *Keys) State() KeyState {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	l := &ks.life
+	l, now := &ks.life, time.Now()
 	s := KeyState{
 		Phase: ks.phase, Since: ks.since, Reason: ks.reason,
 		Proof: ks.proof, Calls: ks.calls, Rotated: ks.rotated, Failed: ks.failed,
@@ -50,14 +50,14 @@ func (ks *Keys) State() KeyState {
 	}
 	next := l.due
 	if l.calling {
-		next = ks.asked.Add(l.o.CallTimeout)
+		next = l.asked.time.Add(l.o.CallTimeout)
 	}
 	if !next.IsZero() && !ks.stopped {
-		s.Overdue = max(0, time.Since(next))
+		s.Overdue = max(0, now.Sub(next))
 	}
 	if k := l.key; k != nil {
 		s.KeyID, s.DEKID, s.Locked = k.keyID(), k.id, k.secret.Locked()
-		s.DEKAge, s.DEKEnds = l.age(time.Now()), k.born.Add(l.limit())
+		s.DEKAge, s.DEKEnds = l.age(now), now.Add(l.limit()-l.age(now))
 		s.Batches, s.Bytes = k.batches, k.bytes
 	}
 	return s

@@ -170,7 +170,6 @@ func TestKeysSteps(t *testing.T) {
 		reason seal.Class
 	}{
 		{"ready", "too old", seal.KeyOptions{HardAge: 2 * m}, []act{{}, {from: 1, takes: s}}, 2 * m, 0, seal.Init, 0},
-		{"refreshing", "too old", seal.KeyOptions{HardAge: 5*m + 2*s}, []act{{}, {from: 1, takes: 4 * s}}, 5*m + 2*s, 0, seal.Init, 0},
 		{"degraded", "too old", seal.KeyOptions{HardAge: 6 * m, Grace: 10 * m}, []act{{}, {from: 1, err: errOut}}, 16 * m, 0, seal.Paused, seal.Outage},
 		{"degraded", "too old", seal.KeyOptions{HardAge: 6 * m, Grace: -1}, []act{{}, {from: 1, err: errOut}}, 6 * m, 0, seal.Paused, seal.Outage},
 		{"degraded", "too old", seal.KeyOptions{HardAge: 6 * m, Grace: 10 * m}, []act{{}, {from: 1, err: errMisfit}}, 6 * m, 0, seal.Paused, seal.Misfit},

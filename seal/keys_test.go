@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,7 +140,7 @@ func atHand(ks *seal.Keys) uint32 {
 }
 
 func TestKeysLife(t *testing.T) {
-	const s, m = time.Second, time.Minute
+	const s, m, ms = time.Second, time.Minute, time.Millisecond
 	type look struct {
 		at     time.Duration
 		phase  seal.Phase
@@ -278,6 +279,33 @@ func TestKeysLife(t *testing.T) {
 				{119 * m, seal.Degraded, seal.Outage, 1},
 				{120 * m, seal.Paused, seal.Outage, 0},
 			}},
+		{name: "a call that is late is an outage",
+			o:      seal.KeyOptions{HardAge: 6 * m, Grace: 3 * m, CallTimeout: 10 * m},
+			script: []act{{from: 5 * m, hang: true}, {from: 15 * m}},
+			looks: []look{
+				{6*m - 1, seal.Refreshing, 0, 1},
+				{6 * m, seal.Degraded, seal.Outage, 1},
+				{9*m - 1, seal.Degraded, seal.Outage, 1},
+				{9 * m, seal.Paused, seal.Outage, 0},
+				{15*m - 1, seal.Paused, seal.Outage, 0},
+				{15*m + 500*ms, seal.Ready, 0, 2},
+			}},
+		{name: "a call that is late, and answered",
+			o:      seal.KeyOptions{Rotate: 3 * m, HardAge: 6 * m, CallTimeout: 10 * m},
+			script: []act{{}, {from: 5 * m, takes: 2 * m}},
+			looks: []look{
+				{6 * m, seal.Degraded, seal.Outage, 1},
+				{7*m - 1, seal.Degraded, seal.Outage, 1},
+				{7 * m, seal.Ready, 0, 2},
+			}},
+		{name: "strict: a call that is late",
+			o:      seal.KeyOptions{HardAge: 6 * m, Grace: -1, CallTimeout: 10 * m},
+			script: []act{{from: 5 * m, takes: 2 * m}},
+			looks: []look{
+				{6*m - 1, seal.Refreshing, 0, 1},
+				{6 * m, seal.Paused, seal.Outage, 0},
+				{7 * m, seal.Ready, 0, 2},
+			}},
 		{name: "credentials: an outage for five minutes, then revoked",
 			script: []act{{from: 6 * m, err: errRefused}, {from: 30 * m}},
 			looks: []look{
@@ -341,6 +369,98 @@ func TestKeysLife(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Neither a machine that sleeps, for which the monotonic clock stands still and
+// the wall clock goes on, nor a wall clock put back or forward lets a data key
+// live longer, or seal after its time; and sealing goes on with the next one.
+func TestKeysClocks(t *testing.T) {
+	const m, h = time.Minute, time.Hour
+	type look struct {
+		at   time.Duration
+		key  uint32 // to seal under; 0 = none
+		held bool   // a data key, whether or not it may seal
+	}
+	strict := seal.KeyOptions{Grace: -1}
+	out := []act{{from: 6 * m, err: errOut}, {from: 90 * m}} // the third call is the first to fail, the fourth data key the next
+	for _, tt := range []struct {
+		name   string
+		o      seal.KeyOptions
+		skews  map[time.Duration]time.Duration // by how much the wall clock is off, from when on
+		script []act
+		looks  []look
+	}{
+		{"put back", strict, map[time.Duration]time.Duration{20 * m: -3 * h}, out,
+			[]look{{60*m - 1, 1, true}, {60 * m, 0, false}, {90*m + 15*time.Second, 3, true}}},
+		{"put back, in grace", seal.KeyOptions{}, map[time.Duration]time.Duration{70 * m: -3 * h}, out[:1],
+			[]look{{120*m - 1, 1, true}, {120 * m, 0, false}}},
+		{"put forward, within its life", strict, map[time.Duration]time.Duration{20 * m: 20 * m}, out,
+			[]look{{40*m - 1, 1, true}, {40 * m, 0, false}, {90*m + 15*time.Second, 3, true}}},
+		{"asleep beyond its life", strict, map[time.Duration]time.Duration{20 * m: 3 * h}, out,
+			[]look{{20*m - 1, 1, true}, {20 * m, 0, false}, {90*m + 15*time.Second, 3, true}}},
+		{"asleep beyond its life, with a key service that answers", seal.KeyOptions{}, map[time.Duration]time.Duration{20 * m: 3 * h}, nil,
+			[]look{{20*m - 1, 1, true}, {20*m + 1, 5, true}}},
+		{"asleep beyond its grace", seal.KeyOptions{}, map[time.Duration]time.Duration{20 * m: 99 * m, 30 * m: 100 * m}, out,
+			[]look{{20 * m, 1, true}, {20*m + m - 1, 1, true}, {21 * m, 0, false}, {90*m + 15*time.Second, 3, true}}},
+		{"put back, and right again", strict, map[time.Duration]time.Duration{10 * m: -3 * h, 20 * m: 0}, out,
+			[]look{{15 * m, 1, true}, {20 * m, 1, true}, {60*m - 1, 1, true}, {60 * m, 0, false}}},
+		{"put forward, and right again unseen", strict, map[time.Duration]time.Duration{20*m + 1: 3 * h, 20*m + 2: 0}, out,
+			[]look{{21 * m, 1, true}, {60*m - 1, 1, true}, {60 * m, 0, false}}},
+		{"put forward, and right again", strict, map[time.Duration]time.Duration{20 * m: 3 * h, 30 * m: 0}, nil,
+			[]look{{20*m - 1, 1, true}, {20*m + 1, 5, true}, {30 * m, 5, true}}},
+		{"wrong at first, then right", strict, map[time.Duration]time.Duration{0: -3 * h, 20 * m: 0}, nil,
+			[]look{{20*m - 1, 1, true}, {20*m + 1, 5, true}}},
+		{"far ahead at first, then right", strict, map[time.Duration]time.Duration{0: 3 * h, 20 * m: 0}, out,
+			[]look{{60*m - 1, 1, true}, {60 * m, 0, false}}},
+		{"asleep in a call", strict, map[time.Duration]time.Duration{5*m + time.Second: 3 * h}, []act{{}, {from: 5 * m, takes: 3 * time.Second}, {from: 5*m + 2*time.Second}},
+			[]look{{5*m + time.Second, 0, false}, {5*m + 4*time.Second, 3, true}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t, tt.script...)
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				ks.SetSkew(func() (skew time.Duration) {
+					last := time.Duration(-1)
+					for from, by := range tt.skews {
+						if from <= time.Since(kms.start) && from > last {
+							last, skew = from, by
+						}
+					}
+					return skew
+				})
+				run(t, ks)
+				for _, l := range tt.looks {
+					time.Sleep(l.at - time.Since(kms.start))
+					synctest.Wait()
+					key := atHand(ks)
+					synctest.Wait()
+					if held := ks.State().KeyID != ""; key != l.key || held != l.held {
+						t.Fatalf("at %v: got key %d, held %v, want %d, %v", l.at, key, held, l.key, l.held)
+					}
+				}
+			})
+		})
+	}
+}
+
+// While nothing is sealed, a data key outlives a sleep for a minute at most.
+func TestKeysClockUnseen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{}, act{from: time.Second, err: errOut})
+		var skew atomic.Int64
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		ks.SetSkew(func() time.Duration { return time.Duration(skew.Load()) })
+		run(t, ks)
+		time.Sleep(90 * time.Second)
+		skew.Store(int64(3 * time.Hour))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := ks.State(); s.KeyID != "" || s.Phase != seal.Paused {
+			t.Errorf("got %v with key %q, want paused without", s.Phase, s.KeyID)
+		}
+	})
 }
 
 func TestH80_KeysRetrySlowly(t *testing.T) {
@@ -445,6 +565,7 @@ func TestKeysPauses(t *testing.T) {
 		{"a slow start", seal.KeyOptions{}, []act{{takes: 3 * s}}, nil},
 		{"an outage that stays in its grace", seal.KeyOptions{}, []act{{from: 6 * m, err: errOut}, {from: 119 * m}}, nil},
 		{"an outage from the start", seal.KeyOptions{}, []act{{err: errOut}, {from: 1 * s}}, []string{"outage 0s-1.75s"}},
+		{"a start without an answer", seal.KeyOptions{CallTimeout: m}, []act{{hang: true}, {from: m}}, []string{"outage 0s-1m0.25s"}},
 		{"two, and the second lasts", seal.KeyOptions{},
 			[]act{{from: 1 * m, err: errRevoked}, {from: 30 * m}, {from: 40 * m, err: errRevoked}},
 			[]string{"revoked 5m10s-30m10s", "revoked 40m20s-…"}},
@@ -483,6 +604,32 @@ func TestKeysPauses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A pause that a call without an answer makes began when the data key ended.
+func TestKeysPauseBeginsWithoutKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{}, act{from: time.Second, hang: true})
+		ks := seal.NewKeys(seal.KeyOptions{MaxBatches: 4, CallTimeout: time.Minute}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		pauses := ks.Pauses()
+		run(t, ks)
+		time.Sleep(10 * time.Second)
+		for range 4 { // the third asks for the next data key
+			if atHand(ks) != 1 {
+				t.Fatal("no data key")
+			}
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Second)
+		if atHand(ks) != 0 { // used up
+			t.Fatal("the data key is not used up")
+		}
+		time.Sleep(time.Minute)
+		if got := fmt.Sprint(story(t, pauses, kms.start)); got != "[outage 20s-…]" {
+			t.Errorf("got %s", got)
+		}
+	})
 }
 
 // A pause ends before what waited in it goes on.

@@ -28,8 +28,11 @@ type pauses struct {
 // newPauses goes on from the notes of a line before, be it of another process
 // or of this one, whose data keys may still be in that pause.
 func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
-	p := &pauses{at: keys.Pauses(), id: rand.Uint64()}
 	until := time.Now()
+	if now := keys.State(); now.Phase == seal.Init {
+		until = now.Since // as of when the next pause would begin
+	}
+	p := &pauses{at: keys.Pauses(), id: rand.Uint64()}
 	lasts := p.at.Begun()
 	if lasts {
 		until = p.at.From
@@ -41,11 +44,7 @@ func newPauses(keys *seal.Keys, noted []record.Position) *pauses {
 			p.id = n.ID
 			continue
 		}
-		to := until
-		if to.Before(from) { // the clock was put back
-			to = from
-		}
-		p.cut = append(p.cut, tellPause(n.ID, n.Path, from, to))
+		p.cut = append(p.cut, tellPause(n.ID, n.Path, from, until))
 		until = from
 	}
 	slices.Reverse(p.cut)
@@ -68,13 +67,14 @@ func (p *pauses) news() (chunks []*record.Chunk) {
 	}
 }
 
-// tellPause returns the event of a pause, which takes its note off.
+// tellPause returns the event of a pause, which takes its note off. With a clock
+// that was put back meanwhile it ends as it begins.
 func tellPause(id uint64, reason string, from, to time.Time) *record.Chunk {
 	return &record.Chunk{
 		Events: []record.Event{{Name: "pause", Time: time.Now(), Fields: []record.Tag{
 			{Key: "reason", Value: reason},
 			{Key: "from", Value: strconv.FormatInt(from.UnixNano(), 10)},
-			{Key: "to", Value: strconv.FormatInt(to.UnixNano(), 10)},
+			{Key: "to", Value: strconv.FormatInt(max(from.UnixNano(), to.UnixNano()), 10)},
 		}}},
 		Moved: []record.Position{{ID: id, Forget: true}},
 	}

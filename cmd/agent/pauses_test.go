@@ -312,3 +312,13 @@ func TestEachPauseIsTold(t *testing.T) {
 		})
 	}
 }
+
+// A pause does not end before it began, whatever the clock says.
+func TestPauseWithClockPutBack(t *testing.T) {
+	from := time.Unix(1000, 0)
+	for to, want := range map[time.Time]string{from.Add(time.Second): "1001000000000", from: "1000000000000", from.Add(-time.Hour): "1000000000000"} {
+		if got := tellPause(1, "outage", from, to).Events[0].Fields[2]; got.Key != "to" || got.Value != want {
+			t.Errorf("to %v: got %v, want %s", to, got, want)
+		}
+	}
+}
