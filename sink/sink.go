@@ -110,7 +110,9 @@ type Sink struct {
 	q Queue
 	s Store
 
-	mu      sync.Mutex // guards what follows; held while the queue is trimmed, so that trims keep their order
+	trims sync.Mutex // held while the queue is trimmed, so that trims keep their order
+
+	mu      sync.Mutex // guards what follows; never held over a call of queue or store
 	window  []*request // handed out by the queue and not trimmed, oldest first
 	spare   [][]byte   // memory of requests that ended, at most one for each that may be in flight
 	failing int        // requests that wait for their next try
@@ -269,11 +271,20 @@ func (k *Sink) begin(upto uint64) *request {
 // end closes a request; if it is acknowledged, the queue is trimmed up to the
 // last request before which all are.
 func (k *Sink) end(r *request, acknowledged bool) {
+	k.trims.Lock()
+	defer k.trims.Unlock()
+	if upto, ok := k.close(r, acknowledged); ok {
+		k.q.Trim(upto)
+	}
+}
+
+// close is end as far as it can be told; trim says up to where to trim.
+func (k *Sink) close(r *request, acknowledged bool) (upto uint64, trim bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stats.InFlight--
 	if !acknowledged {
-		return
+		return 0, false
 	}
 	r.done = true
 	k.stats.Acked = time.Now()
@@ -281,8 +292,10 @@ func (k *Sink) end(r *request, acknowledged bool) {
 	for n < len(k.window) && k.window[n].done {
 		n++
 	}
-	if n > 0 {
-		k.q.Trim(k.window[n-1].upto)
-		k.window = append(k.window[:0], k.window[n:]...)
+	if n == 0 {
+		return 0, false
 	}
+	upto = k.window[n-1].upto
+	k.window = append(k.window[:0], k.window[n:]...)
+	return upto, true
 }

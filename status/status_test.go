@@ -367,7 +367,7 @@ func TestHandler(t *testing.T) {
 	want("/livez", 200, "ok")
 	want("/readyz", 503, "audit: no data key")
 	post(func(s *status.Snapshot) { s.Stalled = []string{"audit: tail"} })
-	want("/livez", 503, "audit: tail does not go on")
+	want("/livez", 200, "ok") // a disk hangs, which another process would meet too
 	post(func(s *status.Snapshot) { s.Time = time.Now().Add(-time.Minute) })
 	want("/livez", 503, "no look at the loops")
 	resp, err := http.Post(server.URL+"/status", "", nil)
