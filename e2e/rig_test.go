@@ -253,6 +253,21 @@ func (r *rig) known(path string, says ...string) {
 	})
 }
 
+// holds reports whether the agent has a file open.
+func (r *rig) holds(path string) bool {
+	fds := fmt.Sprintf("/proc/%d/fd", r.agent.Process.Pid)
+	open, err := os.ReadDir(fds)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, fd := range open {
+		if name, _ := os.Readlink(filepath.Join(fds, fd.Name())); name == path {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *rig) logged(text string) int {
 	b, _ := os.ReadFile(r.log)
 	return strings.Count(string(b), text)

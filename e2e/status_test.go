@@ -404,11 +404,13 @@ func TestServiceManager(t *testing.T) {
 	r.stop()
 }
 
-// Deleted files that are not read yet outlive restarts, also by kill -9.
+// Deleted files that are not read yet outlive restarts, also by kill -9; and so
+// do those that are born and deleted while a pause keeps the agent from sealing
+// what it has read.
 func TestHeldOverRestarts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "aes-256-gcm", "*.log*", quickStream, quickKey)
-	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"500ms\" }\n")
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"5s\" }\n")
 	m := newManager(t)
 	var l ledger
 	w := l.writer(t, r.path("logs", "a.log"))
@@ -428,16 +430,23 @@ func TestHeldOverRestarts(t *testing.T) {
 		r.until("the rotation to be seen", func() bool { s, _ := r.status(); return first(s).Files.Followed == 2 })
 		os.Remove(w.name + "." + old)
 		m.until("FDSTORE=1")
-		if i == 1 {
+		if i < 2 {
 			r.kill()
 		} else {
+			r.agent.Process.Signal(syscall.SIGTERM)
+			m.until("STOPPING=1")
+			passing := l.writer(t, r.path("logs", "passing.log"))
+			passing.line()
+			r.until("the agent to open what is born while it stops", func() bool { return r.holds(passing.name) })
+			os.Remove(passing.name)
+			m.until("FDSTORE=1")
 			r.stop()
 		}
 		m.run(r)
 		m.until("READY=1")
 	}
-	if n := m.stored(); n != 3 {
-		t.Fatalf("%d descriptors are stored, want 3", n)
+	if n := m.stored(); n != 4 {
+		t.Fatalf("%d descriptors are stored, want 4", n)
 	}
 	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
 	r.until("all", func() bool { return len(r.open()) >= l.total() })

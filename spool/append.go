@@ -50,7 +50,7 @@ func (s *Spool) Append(ctx context.Context, env, delta []byte, snapshot func() [
 func (s *Spool) commit(env, delta []byte, snapshot func() []byte) (why string, err error) {
 	s.mu.Lock()
 	switch {
-	case s.noInput:
+	case s.noInput && len(env) > 0:
 		s.mu.Unlock()
 		return "", ErrClosed
 	case !s.recovered:

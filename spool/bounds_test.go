@@ -278,6 +278,7 @@ func TestNextWaits(t *testing.T) {
 				t.Errorf("after CloseInput: %v, want EOF", err)
 			}
 		}
+		must(t, r.append(newEntry(-1, 10)))
 		if err := r.append(newEntry(1, 1)); !errors.Is(err, spool.ErrClosed) {
 			t.Errorf("Append after CloseInput: %v, want ErrClosed", err)
 		}

@@ -44,8 +44,8 @@ import (
 // Nothing in it was changed.
 var ErrNewer = errors.New("spool: written by a newer version")
 
-// ErrClosed is returned by calls after [Spool.Close], and by Append after
-// [Spool.CloseInput].
+// ErrClosed is returned by calls after [Spool.Close], and by Append of an
+// envelope after [Spool.CloseInput].
 var ErrClosed = errors.New("spool: closed")
 
 // A State is what the entries of a spool add up to. The spool calls it only
@@ -187,8 +187,8 @@ func (s *Spool) Damages() []Damage {
 	return slices.Clone(s.damages)
 }
 
-// CloseInput says that nothing more will be appended: Next returns io.EOF once
-// it has handed out everything that is durable.
+// CloseInput says that no more envelopes will be appended: Next returns io.EOF
+// once it has handed out everything that is durable.
 func (s *Spool) CloseInput() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -55,7 +55,7 @@ func BenchmarkFile(b *testing.B) {
 					b.Fatal(err)
 				}
 				out := make(chan *record.Chunk, 1)
-				go t.Run(context.Background(), out)
+				go t.Run(context.Background(), context.Background(), out)
 				n = 0
 				for c := range out {
 					n += len(c.Records)
@@ -193,7 +193,7 @@ func BenchmarkRecords(b *testing.B) {
 					b.Fatal(err)
 				}
 				out := make(chan *record.Chunk, 1)
-				go t.Run(context.Background(), out)
+				go t.Run(context.Background(), context.Background(), out)
 				n = 0
 				for c := range out {
 					n += len(c.Records)

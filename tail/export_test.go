@@ -46,7 +46,11 @@ func (t *Tailer) NoPoll() { t.o.Poll = time.Hour }
 func (t *Tailer) Next() *record.Chunk { return t.next() }
 
 // Leave does what Run does when it ends, but for Close.
-func (t *Tailer) Leave() { t.lastNews() }
+func (t *Tailer) Leave() {
+	t.blocked = true
+	t.lastNews()
+	t.bequeath()
+}
 
 // Close closes what Step opened.
 func (t *Tailer) Close() { t.close() }

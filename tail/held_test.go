@@ -1,11 +1,16 @@
 package tail_test
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sealtail/record"
+	"sealtail/tail"
 )
 
 // A holder keeps copies of the descriptors that a tailer tells it.
@@ -252,4 +257,50 @@ func TestHeldGivenUp(t *testing.T) {
 	}
 	b.step(second)
 	b.wantLosses("a.log 0-4 held-bytes limit")
+}
+
+// Once reading has ended, a tailer looks after the files until it has to go:
+// what is born and deleted meanwhile is held, and read by the next one.
+func TestLookAfter(t *testing.T) {
+	b := newBench(t)
+	h := newHolder(b)
+	found, held := make(chan string, 10), make(chan int, 10)
+	b.o.Found = func(ps []record.Position) {
+		b.found(ps)
+		for _, p := range ps {
+			found <- filepath.Base(p.Path)
+		}
+	}
+	b.o.Hold = func(dev, ino uint64, fd int) {
+		h.hold(dev, ino, fd)
+		held <- fd
+	}
+	b.write("read.log", "read\n")
+	b.o.Positions = b.pos.All()
+	tailer, err := tail.New(b.o)
+	b.do(err)
+	ctx, stop := context.WithCancel(t.Context())
+	reading, stopReading := context.WithCancel(ctx)
+	out, done := make(chan *record.Chunk), make(chan error)
+	go func() { done <- tailer.Run(ctx, reading, out) }()
+	for len(b.lines) < 1 {
+		b.take(<-out)
+	}
+	stopReading()
+	for range out {
+	}
+	b.write("new.log", "one\n")
+	for <-found != "new.log" {
+	}
+	b.remove("new.log")
+	<-held
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	b.remove("read.log")
+	h.restart(b)
+	b.step(0)
+	b.want("read", "one")
+	b.wantLosses()
 }

@@ -36,7 +36,7 @@ func (t *Tailer) tell(f *file) {
 }
 
 // apart reports whether the position is to be told past the channel.
-func (t *Tailer) apart(f *file) bool { return t.leaving || t.blocked || t.waits || f.untraced() }
+func (t *Tailer) apart(f *file) bool { return t.blocked || t.waits || f.untraced() }
 
 // find has the position told to [Options.Found] if a restart could lose the
 // file without a trace.
@@ -96,14 +96,12 @@ func (t *Tailer) grown(f *file) {
 // lastNews tells what files with unread bytes have now, and those without a
 // name, which end with this process.
 func (t *Tailer) lastNews() {
-	t.leaving = true
 	for _, f := range t.files {
 		if f.name.unlinked || f.unread() > 0 {
 			t.find(f)
 		}
 	}
 	t.found()
-	t.bequeath()
 }
 
 // lose has it told that bytes are lost, and the position with it, so that they

@@ -830,7 +830,7 @@ func TestRateLimit(t *testing.T) {
 		}
 		size, n, start := 0, 0, time.Now()
 		out := make(chan *record.Chunk)
-		go x.Run(t.Context(), out)
+		go x.Run(t.Context(), t.Context(), out)
 		for c := range out {
 			size += int(c.End - c.Offset)
 			n += len(c.Records)

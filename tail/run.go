@@ -10,14 +10,24 @@ import (
 	"sealtail/record"
 )
 
-// Run sends what the files have and get until ctx ends, or with
-// [Options.Once] until they are read. It closes out and returns nil. A chunk
-// that was not taken when ctx ends is not sent; its bytes stay in their file.
+// Run sends what the files have and get until reading ends, or with
+// [Options.Once] until they are read, and closes out. A chunk that was not taken
+// by then is not sent; its bytes stay in their file. Until ctx ends, too, it
+// looks after the files, as it does while no chunk is taken: what is born,
+// renamed or deleted meanwhile is not lost on the next Tailer. It returns nil.
 // Run is called once.
-func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
-	defer close(out)
+func (t *Tailer) Run(ctx, reading context.Context, out chan<- *record.Chunk) error {
 	defer t.close()
 	t.tryWatch()
+	t.send(reading, out)
+	if !t.o.Once {
+		t.lookAfter(ctx)
+	}
+	return nil
+}
+
+func (t *Tailer) send(ctx context.Context, out chan<- *record.Chunk) {
+	defer close(out)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var c *record.Chunk // read and not taken yet
@@ -34,7 +44,7 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 		}
 		t.publish()
 		if c == nil && t.o.Once && limited == 0 {
-			return nil
+			return
 		}
 		var send chan<- *record.Chunk
 		if c != nil {
@@ -56,10 +66,32 @@ func (t *Tailer) Run(ctx context.Context, out chan<- *record.Chunk) error {
 			if c != nil {
 				c.Release()
 			}
-			t.lastNews()
-			return nil
+			return
 		}
 	}
+}
+
+func (t *Tailer) lookAfter(ctx context.Context) {
+	t.blocked = true
+	t.lastNews()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		t.clock(time.Now())
+		t.turn()
+		t.found()
+		t.publish()
+		timer.Reset(t.wait())
+		select {
+		case <-timer.C:
+		case <-t.watch.woken():
+			t.clock(time.Now())
+			t.hints()
+		case <-ctx.Done():
+		}
+	}
+	t.lastNews()
+	t.bequeath()
 }
 
 // clock sets what this turn takes for the time.

@@ -40,7 +40,7 @@ func (b *bench) runWith(buffered int, watcher func() (*fsnotify.Watcher, error))
 	ctx, cancel := context.WithCancel(b.t.Context())
 	r := &running{bench: b, out: make(chan *record.Chunk, buffered)}
 	done := make(chan error, 1)
-	go func() { done <- t.Run(ctx, r.out) }()
+	go func() { done <- t.Run(ctx, ctx, r.out) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		for range r.out {

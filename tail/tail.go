@@ -218,7 +218,6 @@ type Tailer struct {
 	hot        []*file            // looked at more often than each Poll
 	fresh      []*file            // to be told to Options.Found
 	freshWait  time.Duration      // between tellings of how a file grows
-	leaving    bool               // Run is about to return
 	dirty      []*file            // with something to tell beside their bytes
 	telling    bool               // it is time to tell it
 	losing     bool               // a loss is to be told

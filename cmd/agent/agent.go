@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -116,10 +117,7 @@ func (a *agent) run(ctx context.Context, again <-chan os.Signal) error {
 	a.log.Info("stopping", zap.Duration("seal_timeout", limits.SealTimeout), zap.Duration("ship_timeout", limits.ShipTimeout))
 	a.tell(a.systemd.Notify("STOPPING=1"))
 	stop()
-	for _, l := range a.lines {
-		<-l.done
-		l.tell()
-	}
+	leave(slices.Collect(maps.Values(a.lines)))
 	wipe()
 	for _, k := range a.keys {
 		<-k.done
@@ -145,11 +143,12 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 			ended = append(ended, l)
 		}
 	}
-	for _, l := range ended {
-		<-l.done
-		l.tell()
-		a.set(func() { delete(a.lines, l.stream.Name) })
-	}
+	leave(ended)
+	a.set(func() {
+		for _, l := range ended {
+			delete(a.lines, l.stream.Name)
+		}
+	})
 	for use, k := range a.keys {
 		if !sameKeys(a.cfg, cfg, use) {
 			k.end(errChanged)
@@ -195,6 +194,21 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 		}
 	})
 	return nil
+}
+
+// leave waits for lines that are ending. Each looks after its files until all
+// have drained.
+func leave(lines []*runningLine) {
+	for _, l := range lines {
+		<-l.drained
+	}
+	for _, l := range lines {
+		close(l.leave)
+	}
+	for _, l := range lines {
+		<-l.done
+		l.tell()
+	}
 }
 
 var errChanged = errors.New("the configuration changed")

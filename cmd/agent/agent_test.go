@@ -287,8 +287,9 @@ func TestTellsUnsealed(t *testing.T) {
 	}
 }
 
-// A line that begins anew ships for a moment only, unless the agent ends.
-func TestShipTime(t *testing.T) {
+// A line that begins anew seals and ships for a moment only, unless the agent
+// ends.
+func TestLimit(t *testing.T) {
 	const all = 30 * time.Second
 	for name, tt := range map[string]struct {
 		change bool
@@ -296,9 +297,9 @@ func TestShipTime(t *testing.T) {
 		want   time.Duration
 	}{
 		"stop":                      {false, 0, all},
-		"change":                    {true, time.Minute, changeShip},
+		"change":                    {true, time.Minute, changeTime},
 		"change of a stopped one":   {true, 0, all},
-		"stop while a change ships": {true, changeShip / 2, changeShip/2 + all},
+		"stop while a change ships": {true, changeTime / 2, changeTime/2 + all},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -313,8 +314,7 @@ func TestShipTime(t *testing.T) {
 					<-agent.Done()
 				}
 				began, stopped := time.Now(), make(chan time.Time, 1)
-				l := &line{stop: conf.Stop{ShipTimeout: all}}
-				done := l.limitShip(ctx, agent, func() { stopped <- time.Now() })
+				done := limit(ctx, agent, all, func() { stopped <- time.Now() })
 				if got := (<-stopped).Sub(began); got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
 				}

@@ -317,6 +317,6 @@ func found(s conf.Stream) (tail.Stats, []tail.Taken, error) {
 	// It has one round when it may not go on, and nobody takes what it reads.
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
-	err = t.Run(ctx, make(chan *record.Chunk))
+	err = t.Run(ctx, ctx, make(chan *record.Chunk))
 	return t.Stats(), t.Taken(), err
 }

@@ -71,7 +71,7 @@ func dryLine(ctx context.Context, cfg *conf.Config, s conf.Stream, signing *seal
 	both := new(stages)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	both.run("tail", stop, func() error { return t.Run(running, chunks) })
+	both.run("tail", stop, func() error { return t.Run(running, running, chunks) })
 	both.run("pipeline", stop, func() error { return p.Run(running, chunks) })
 	both.wait("pipeline", "tail")
 	if both.err != nil {

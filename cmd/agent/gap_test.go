@@ -112,7 +112,7 @@ func (g *gapped) follow(write []func(), enough func(records int) bool) {
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	out, done := make(chan *record.Chunk), make(chan error, 1)
-	go func() { done <- tl.Run(ctx, out) }()
+	go func() { done <- tl.Run(ctx, ctx, out) }()
 	records := 0
 	for {
 		if len(write) > 0 {

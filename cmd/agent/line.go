@@ -45,7 +45,9 @@ type line struct {
 	pauses   *pauses
 	lost     record.Losses // before this line
 	aside    atomic.Pointer[spool.Aside]
-	fromEnd  bool // a first start that takes the files from their ends
+	drained  chan struct{} // closed once all is shipped that is to be
+	leave    chan struct{} // closed once the files need nobody to look after them
+	fromEnd  bool          // a first start that takes the files from their ends
 	log      *zap.Logger
 
 	beginning loop.Turn // while it is not begun
@@ -104,6 +106,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: end, log: log,
 		commit: &committer{spool: sp, state: st, pending: &discoveries{wake: make(chan struct{}, 1)},
 			committed: func(moved []record.Position) { held.committed(s.Name, moved) }},
+		drained: make(chan struct{}), leave: make(chan struct{}),
 		lost: st.positions.Losses(), fromEnd: s.StartAt == "end" && !st.begun}
 	l.lookAside()
 	l.sink = sink.New(sink.Options{
@@ -262,20 +265,27 @@ func stub(env []byte) ([]byte, error) {
 	return e.Stub(), nil
 }
 
-// changeShip is how long a line that begins anew ships what it has spooled.
-const changeShip = time.Second
+// changeTime is how long a line that begins anew seals what it has read, and
+// ships what it has spooled.
+const changeTime = time.Second
 
 // run follows the files until ctx ends, then seals what was read and ships
-// what is sealed, each within its time. agent ends with the agent, ctx also for
-// a change. The error is final.
+// what is sealed, each within its time. Until others have done so, too, it looks
+// after the files. agent ends with the agent, ctx also for a change. The error
+// is final.
 func (l *line) run(ctx, agent context.Context) error {
+	drained := sync.OnceFunc(func() { close(l.drained) })
+	defer drained()
 	sealing, stopSealing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSealing()
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopShipping()
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
-	defer context.AfterFunc(reading, func() { time.AfterFunc(l.stop.SealTimeout, stopSealing) })()
+	looking, stopLooking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLooking()
+	finding, stopFinding := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFinding()
 
 	var stages stages
 	chunks := make(chan *record.Chunk, 2)
@@ -285,7 +295,7 @@ func (l *line) run(ctx, agent context.Context) error {
 	stages.run("tail", stopReading, func() error {
 		select {
 		case <-first:
-			return l.tail.Run(reading, chunks)
+			return l.tail.Run(looking, reading, chunks)
 		case <-reading.Done():
 			close(chunks)
 			return nil
@@ -305,7 +315,7 @@ func (l *line) run(ctx, agent context.Context) error {
 		case <-piped:
 			return nil
 		}
-		return unlessEnded(sealing, l.commit.discoveries(sealing, tailed))
+		return unlessEnded(finding, l.commit.discoveries(finding, tailed))
 	})
 	noting, stopNoting := context.WithCancel(sealing)
 	defer stopNoting()
@@ -318,13 +328,26 @@ func (l *line) run(ctx, agent context.Context) error {
 		return unlessEnded(noting, l.pauses.note(noting, l.commit))
 	})
 	stages.run("aside", stopReading, func() error { l.keepAside(noting); return nil })
-	stages.wait("pipeline", "discoveries")
+
+	<-reading.Done()
+	unlimited := limit(ctx, agent, l.stop.SealTimeout, stopSealing)
+	stages.wait("pipeline")
+	unlimited()
 	stopNoting()
 	stages.wait("pauses", "aside")
 	l.tellUnsealed(sealing)
 	l.spool.CloseInput()
-	defer l.limitShip(ctx, agent, stopShipping)()
-	stages.wait("sink", "tail")
+	unlimited = limit(ctx, agent, l.stop.ShipTimeout, stopShipping)
+	stages.wait("sink")
+	unlimited()
+	drained()
+	if !stages.failed() {
+		<-l.leave
+	}
+	stopLooking()
+	stages.wait("tail")
+	defer time.AfterFunc(changeTime, stopFinding).Stop()
+	stages.wait("discoveries")
 	return errors.Join(stages.err, l.store.close(), l.spool.Close())
 }
 
@@ -356,15 +379,14 @@ func (l *line) tellUnsealed(sealing context.Context) {
 	}
 }
 
-// limitShip has stop called once the time to ship is over, which is short if
-// the line goes on soon. The agent may end after all, meanwhile.
-func (l *line) limitShip(ctx, agent context.Context, stop func()) (done func()) {
-	most := l.stop.ShipTimeout
+// limit has stop called once the time is over, which is short if the line goes
+// on soon. The agent may end after all, meanwhile.
+func limit(ctx, agent context.Context, most time.Duration, stop func()) (done func()) {
 	if !errors.Is(context.Cause(ctx), errChanged) {
 		t := time.AfterFunc(most, stop)
 		return func() { t.Stop() }
 	}
-	t := time.AfterFunc(min(most, changeShip), stop)
+	t := time.AfterFunc(min(most, changeTime), stop)
 	listening := context.AfterFunc(agent, func() { t.Reset(most) })
 	return func() { listening(); t.Stop() }
 }
@@ -428,6 +450,12 @@ func (s *stages) wait(names ...string) {
 	for _, name := range names {
 		<-s.done[name]
 	}
+}
+
+func (s *stages) failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err != nil
 }
 
 func (s *stages) fail(err error) {
