@@ -159,3 +159,79 @@ func TestReloadOfAKeyring(t *testing.T) {
 	})
 	r.stop()
 }
+
+// A keyring file that is replaced by one without a key under which spooled
+// batches are sealed is refused: as soon as it is read again, by a reload, at a
+// restart, and by check, until the key is had somewhere or the batches are shipped.
+func TestKeyringThatLostAKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"100ms\", ship_timeout = \"100ms\" }\n")
+	r.write("sealed", "in the way")
+	l := new(ledger)
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("a batch in the spool", func() bool { s, code := r.status(); return code == 5 && first(s).Spool.Pending > 0 })
+	s, _ := r.status()
+	if len(first(s).Spool.Keys) != 1 {
+		t.Fatalf("the spool names %q", first(s).Spool.Keys)
+	}
+	old := first(s).Spool.Keys[0]
+	r.run("sealtail", "keyring", "new", "-f", r.path("new.json"), "--kind", "hpke-mlkem768-x25519")
+	r.run("sealtail", "keyring", "export-public", "-f", r.path("new.json"), "--out", r.path("new-public.json"))
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(r.path(from), r.path(to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("public.json", "old-public.json")
+	rename("new-public.json", "public.json")
+	refused := func() {
+		t.Helper()
+		r.until("the refusal", func() bool {
+			s, code := r.status()
+			return code == 3 && first(s).Key.Code == "LostKey" && strings.Contains(first(s).Paused.Why, "lost key "+old+", under which")
+		})
+		if out, _, _ := r.try("sealtail", "status", "-c", r.path("sealtail.toml")); !strings.Contains(out, "fix: put the key back") {
+			t.Errorf("status says %s", out)
+		}
+		if _, errs, code := r.try("sealtail", "check", "-c", r.path("sealtail.toml")); code != 78 || !strings.Contains(errs, "lost key "+old) {
+			t.Errorf("check: exit %d: %s", code, errs)
+		}
+	}
+	refused()
+	w.line()
+	r.reload("lost key " + old)
+	refused()
+	r.stop()
+	r.start()
+	refused()
+
+	// The key is had in another keyring that the configuration names.
+	keep := fmt.Sprintf("\n[key.old]\nprovider = \"keyring\"\nfile = %q\n", r.path("old-public.json"))
+	before, err := os.ReadFile(r.path("sealtail.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("sealtail.toml", string(before)+keep)
+	r.reload("")
+	r.until("the new key", func() bool {
+		s, _ := r.status()
+		return first(s).Key.ID != "" && first(s).Key.ID != old && len(first(s).Spool.Keys) == 2
+	})
+	if _, errs, _ := r.try("sealtail", "check", "-c", r.path("sealtail.toml")); strings.Contains(errs, "lost key") {
+		t.Errorf("check: %s", errs)
+	}
+	r.write("sealtail.toml", string(before))
+	r.reload("lost key " + old)
+
+	os.Remove(r.path("sealed"))
+	r.until("all to be shipped", func() bool { s, _ := r.status(); return first(s).Spool.Pending == 0 && first(s).Sealed.Records > 0 })
+	r.reload("")
+	r.until("that all is well", func() bool { _, code := r.status(); return code == 0 })
+	r.stop()
+	l.check(t, r.printed(r.run("sealtail-reader", "open", "--format", "json", "--dir", r.path("sealed"),
+		"--keyring", r.path("offline.json"), "--keyring", r.path("new.json"), "--signers", r.path("signers"))))
+}

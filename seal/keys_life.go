@@ -62,7 +62,7 @@ type action uint8
 const (
 	keep  action = 0 // nothing
 	take  action = 1 // the new one seals from now on
-	prove action = 2 // the new one is wiped, unless the one at hand is due for replacement by it
+	prove action = 2 // the new one is wiped, unless the one at hand is due for replacement by it, or is wrapped under another key
 	wipe  action = 3 // the one at hand goes at once
 )
 
@@ -207,7 +207,7 @@ func (l *life) wake(now time.Time) (at time.Time) {
 // succeed takes the data key that was asked for, or only learns from it that
 // the CMK lives. It reports which; k not taken is the caller's to wipe.
 func (l *life) succeed(now time.Time, k *dataKey) (taken bool) {
-	taken = l.on(now, alive) == take || l.rotate || l.age(now) >= l.o.Rotate
+	taken = l.on(now, alive) == take || l.rotate || l.age(now) >= l.o.Rotate || l.key.keyID() != k.keyID()
 	if taken {
 		if l.key != nil {
 			l.key.release()

@@ -426,6 +426,7 @@ func (p *opening) finish() error {
 	for _, seg := range s.segs {
 		s.used += seg.end
 	}
+	s.stats.Unrecovered = s.tail.envs
 	s.cur.place = s.shipped
 	if s.cur.seg == nil && len(s.segs) > 0 {
 		s.cur.place = place{s.segs[0], framesFrom}

@@ -17,9 +17,35 @@ import (
 // came there. Damaged bytes are passed over too. While the spool is opened, an
 // envelope may come twice. yield owns the slice.
 func Read(fsys durable.FS, dir string, yield func(env []byte) error) error {
-	r := reader{fs: fsys, dir: dir, yield: yield}
+	return (&reader{fs: fsys, dir: dir, yield: yield}).read()
+}
+
+// Unshipped is [Read] without the envelopes that the hint says were shipped,
+// which beside a process that ships is as of a second ago.
+func Unshipped(fsys durable.FS, dir string, yield func(env []byte) error) error {
+	r := &reader{fs: fsys, dir: dir, yield: yield}
+	ids, err := listSegments(fsys, dir)
+	if err != nil {
+		return err
+	}
+	var segs []*segment
+	for _, id := range ids {
+		h, f, err := r.open(id)
+		if err != nil {
+			return err
+		}
+		if h != nil {
+			f.Close()
+			segs = append(segs, &segment{header: *h, readable: true})
+		}
+	}
+	r.shipped = readHint(fsys, dir, segs).shipped.place
+	return r.read()
+}
+
+func (r *reader) read() error {
 	for {
-		ids, err := listSegments(fsys, dir)
+		ids, err := listSegments(r.fs, r.dir)
 		if err != nil {
 			return err
 		}
@@ -45,11 +71,12 @@ func Read(fsys durable.FS, dir string, yield func(env []byte) error) error {
 
 // A reader has read segment id up to off.
 type reader struct {
-	fs    durable.FS
-	dir   string
-	yield func(env []byte) error
-	id    uint32
-	off   int64
+	fs      durable.FS
+	dir     string
+	shipped place // envelopes up to there are passed over
+	yield   func(env []byte) error
+	id      uint32
+	off     int64
 }
 
 // segment reads on in segment id, whose end the segment next tells, if there is one.
@@ -96,7 +123,7 @@ func (r *reader) segment(id, next uint32) error {
 			return err
 		}
 		r.off = sc.off
-		if it.bad || it.frame.env == 0 {
+		if it.bad || it.frame.env == 0 || r.shipped.covers(id, it.end) {
 			continue
 		}
 		if err := r.yield(bytes.Clone(it.env)); err != nil {

@@ -31,6 +31,70 @@ func readAll(t *testing.T, fsys durable.FS) string {
 	return strings.Join(names, " ")
 }
 
+// unshipped returns the names of the envelopes that Unshipped finds.
+func unshipped(t *testing.T, fsys durable.FS) string {
+	t.Helper()
+	var names []string
+	must(t, spool.Unshipped(fsys, dir, func(env []byte) error {
+		name, _, _ := strings.Cut(string(env), ":")
+		names = append(names, name)
+		return nil
+	}))
+	return strings.Join(names, " ")
+}
+
+// Unshipped goes by the hint; without one all may wait.
+func TestUnshipped(t *testing.T) {
+	fsys := threeSegments(t)
+	if got := unshipped(t, fsys); got != "a b c d e f g h" {
+		t.Errorf("got %s", got)
+	}
+	for n, want := range map[uint64]string{3: "d e f g h", 6: "g h", 8: ""} {
+		fsys := threeSegments(t)
+		s, _ := openDiary(t, fsys)
+		must(t, s.Recover(once))
+		served(t, s)
+		s.Trim(n)
+		must(t, s.Close())
+		before := fsys.Ops()
+		if got := unshipped(t, fsys); got != want {
+			t.Errorf("with %d shipped: got %q, want %q", n, got, want)
+		}
+		if n := fsys.Ops() - before; n != 0 {
+			t.Errorf("Unshipped did %d operations that change something", n)
+		}
+		if n < 8 {
+			must(t, fsys.Remove(filepath.Join(dir, "shipped")))
+			if got := unshipped(t, fsys); !strings.HasSuffix(got, want) || len(got) <= len(want) {
+				t.Errorf("without a hint: got %q", got)
+			}
+		}
+	}
+	if err := spool.Unshipped(fsys, "/none", nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+}
+
+// What Open found and Recover has to make durable is counted apart.
+func TestUnrecovered(t *testing.T) {
+	fsys := crashfs.New()
+	s, _ := openDiary(t, fsys)
+	must(t, s.Recover(once))
+	for _, name := range []string{"a", "b", "c"} {
+		put(t, s, name, 100)
+	}
+	fsys.Restart()
+	s, d := openDiary(t, fsys)
+	before := s.Stats()
+	if before.Unrecovered == 0 || before.Pending+before.Unrecovered != int64(len(d.envs)) {
+		t.Errorf("got %d and %d, want %d in all", before.Pending, before.Unrecovered, len(d.envs))
+	}
+	must(t, s.Recover(once))
+	if st := s.Stats(); st.Unrecovered != 0 || st.Pending != before.Pending+before.Unrecovered {
+		t.Errorf("recovered: got %d and %d, want %d and 0", st.Pending, st.Unrecovered, len(d.envs))
+	}
+}
+
 func TestRead(t *testing.T) {
 	fsys := threeSegments(t)
 	if got := readAll(t, fsys); got != "a b c d e f g h" {

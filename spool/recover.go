@@ -147,6 +147,7 @@ func (s *Spool) begin(env, snapshot []byte, t *tail, reserve int) (why string, e
 	}
 	switch {
 	case t.envs > 0:
+		s.stats.Unrecovered = 0
 		s.enqueued(t.envs, t.envBytes, t.oldest)
 	case len(env) > 0:
 		s.enqueued(1, int64(len(env)), time.Unix(0, first.time))

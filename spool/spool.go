@@ -148,6 +148,7 @@ type Stats struct {
 	Spares       int       // preallocated files, of SegmentBytes each
 	Pending      int64     // envelopes that are not trimmed
 	PendingBytes int64     // of these
+	Unrecovered  int64     // envelopes behind these, which Recover makes durable
 	Oldest       time.Time // when the oldest of these was appended; zero if there is none
 	Appended     uint64    // entries
 	Written      uint64    // bytes, snapshots and copies included

@@ -91,6 +91,10 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Lost, l.Name, "missing in the spool at a start: segments "+strings.Join(l.Spool.Missing, ", ")+"; what files still have was read again, the rest is told as lost as far as anybody knows it", time.Time{},
 			"find out who removes files in "+s.spoolDir(l)+" or has put an older copy there; once damaged/*.missing is removed there this is not told any more")
 	}
+	if ids := l.Spool.Destroyed; len(ids) > 0 {
+		add(Lost, l.Name, "batches in the spool are sealed under key "+strings.Join(ids, ", ")+", which is destroyed in its keyring: without a copy of it nobody can open them", time.Time{},
+			"was that not meant? put a copy of the keyring back in which [key."+l.KeyRef+"] has it; this is told until they are shipped")
+	}
 	if g := &l.Ledger; g.Recent != (Loss{}) {
 		add(Lost, l.Name, g.Recent.words()+" of files are lost"+g.Recent.reasons()+g.newest(), time.Time{},
 			lossFix(s, &g.Recent))
@@ -138,6 +142,8 @@ func keyWords(k *Key) string {
 func keyFix(l *Stream) string {
 	at, k := "[key."+l.KeyRef+"]", &l.Key
 	switch k.Code {
+	case "LostKey":
+		return "put the key back into the keyring file of " + at + ", beside the primary (sealtail keyring rotate keeps the key before, export-public as well), or name the file that has it in another [key.NAME] and reload; or see to the sink: once those batches are shipped, sealing goes on by itself"
 	case "NoFile":
 		return "put the keyring file of " + at + " back; it is read again by itself"
 	case "Disabled", "DecryptOnly", "Destroyed": // of a keyring's primary; a KMS says Rejected.Disabled

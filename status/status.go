@@ -155,6 +155,8 @@ type Spool struct {
 	Waiting   string    `json:"waiting,omitempty"` // for what room
 	Since     time.Time `json:"waiting_since,omitzero"`
 	Recovered bool      `json:"recovered"`
+	Keys      []string  `json:"keys,omitempty"`           // of a keyring, under which envelopes are sealed that wait
+	Destroyed []string  `json:"destroyed_keys,omitempty"` // of these: their keyring says so
 
 	// Set aside, until somebody moves it away.
 	Rejected int64    `json:"rejected"`          // envelopes that the sink can never accept

@@ -229,6 +229,9 @@ func TestFix(t *testing.T) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Certificate", Error: "its authority is not in ca_file /etc/ca.pem"}
 		}, []string{"in ca_file /etc/ca.pem", "ca_file of the route of [key.main]"}, []string{"dial_address"}},
 		{"a lost keyring", refusedKey("revoked", "NoFile"), []string{"put the keyring file of [key.main] back"}, []string{"master key", "right"}},
+		{"a keyring that lost a key which waits", refusedKey("revoked", "LostKey"), []string{"put the key back into the keyring file of [key.main]", "another [key.NAME]", "see to the sink"}, []string{"master key", "right"}},
+		{"a key that waits is destroyed", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Destroyed = []string{"k1", "k2"} },
+			[]string{"LOST", "sealed under key k1, k2, which is destroyed in its keyring: without a copy", "until they are shipped"}, []string{"paused"}},
 		{"a disabled keyring", refusedKey("revoked", "Disabled"), []string{"mend the keyring file of [key.main]"}, []string{"master key"}},
 		{"a disabled CMK", refusedKey("revoked", "Rejected.Disabled"), []string{"enable the master key of [key.main]"}, []string{"keyring"}},
 		{"no right to make data keys", refusedKey("revoked", "Forbidden.NoPermission"), []string{"allow kms:GenerateDataKey"}, []string{"enable"}},

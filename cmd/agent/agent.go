@@ -44,6 +44,7 @@ type agent struct {
 
 type runningKeys struct {
 	*seal.Keys
+	ring *ring // nil = they are not a keyring's
 	task
 }
 
@@ -169,19 +170,23 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 	}
 
 	var opened []*line
+	fresh := make(map[keyUse]*runningKeys)
 	for _, s := range cfg.Streams {
 		use := keysOf(s)
-		if a.keys[use] == nil {
-			keys, err := openKeys(cfg, s, a.log)
-			if err != nil {
+		keys := a.keys[use]
+		if keys == nil {
+			keys = fresh[use]
+		}
+		if keys == nil {
+			if keys, err = openKeys(cfg, s, a.log, func() waiting { return a.waiting(s.Key) }); err != nil {
 				return err
 			}
-			a.set(func() { a.keys[use] = &runningKeys{keys, a.start(alive, use.String(), keys.Run)} })
+			fresh[use] = keys
 		}
 		if a.lines[s.Name] != nil {
 			continue
 		}
-		l, err := openLine(cfg, s, a.id, a.keys[use].Keys, a.held, a.log)
+		l, err := openLine(cfg, s, a.id, keys.Keys, a.held, a.log)
 		if err != nil {
 			return newer(fmt.Errorf("stream %s: %w", s.Name, err))
 		}
@@ -189,6 +194,10 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 	}
 	a.set(func() {
 		a.cfg = cfg
+		for use, k := range fresh { // now that it is known which keys the spools name
+			k.task = a.start(alive, use.String(), k.Run)
+			a.keys[use] = k
+		}
 		for _, l := range opened {
 			a.lines[l.stream.Name] = &runningLine{line: l, task: a.start(ctx, "stream "+l.stream.Name, func(own context.Context) error { return l.run(own, ctx) })}
 		}

@@ -21,8 +21,11 @@ import (
 	"sealtail/cred"
 	"sealtail/internal/cloud"
 	"sealtail/internal/command"
+	"sealtail/internal/durable"
 	"sealtail/record"
+	"sealtail/seal"
 	"sealtail/seal/keyring"
+	"sealtail/spool"
 	"sealtail/tail"
 )
 
@@ -144,6 +147,7 @@ func (c *checking) keyring(ctx context.Context, name string) {
 		return
 	}
 	dek.Plain.Wipe()
+	c.waiting(name, file, keys)
 	for _, k := range keys {
 		if k.Primary {
 			c.keys[name] = fmt.Sprintf("%s, primary %s", file, k.ID)
@@ -152,6 +156,36 @@ func (c *checking) keyring(ctx context.Context, name string) {
 	if slices.ContainsFunc(keys, func(k keyring.Key) bool { return k.Opens }) {
 		c.warn(at, "the host can open what it shipped: the keyring holds a symmetric key or a private half",
 			"keep the keyring elsewhere and give the host its public half: sealtail keyring export-public")
+	}
+}
+
+// waiting wants a keyring that has the keys under which batches are sealed that
+// wait in spools.
+func (c *checking) waiting(name, file string, keys []keyring.Key) {
+	at, w := "key."+name+".file", waiting{files: keyringsOf(c.cfg)}
+	for _, s := range c.cfg.Streams {
+		if s.Key != name {
+			continue
+		}
+		err := spool.Unshipped(durable.OS, filepath.Join(c.cfg.Agent.StateDir, "streams", s.Name), func(env []byte) error {
+			e, err := seal.Parse(env)
+			if err == nil {
+				w.ids = append(w.ids, keysNamed(e)...)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.warn(at, "whether it has the keys of what waits in the spool of stream "+s.Name+" is not known: "+err.Error(), "run this as the agent's user, or root")
+		}
+	}
+	slices.Sort(w.ids)
+	w.ids = slices.Compact(w.ids)
+	lost, destroyed := w.without(keys)
+	if len(lost) > 0 {
+		c.fault(at, lostKeys(file, lost).Error(), "put it back: until these are shipped no data key is made; or name the file that has it in another [key.NAME]")
+	}
+	if len(destroyed) > 0 {
+		c.warn(at, "batches in the spool are sealed under key "+strings.Join(destroyed, ", ")+", which is destroyed: without a copy of it nobody can open them", "if that was not meant, put a copy of the keyring back")
 	}
 }
 

@@ -11,27 +11,10 @@ import (
 	"sealtail/internal/cloud"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
-	"sealtail/seal/keyring"
 	"sealtail/sink"
 	"sealtail/sink/dir"
 	"sealtail/sink/sls"
 )
-
-// openKMS returns what wraps a key's data keys. What is wrong with a keyring's
-// file or a CMK now may be mended while the agent waits: it is no error.
-func openKMS(k conf.Key, log *zap.Logger) (seal.KMS, error) {
-	if k.Provider == "alikms" {
-		return cloud.KMS(k)
-	}
-	ring := keyring.Open(k.File)
-	if err := ring.SelfTest(); err != nil {
-		log.Warn("keyring fails its self-test", zap.String("file", k.File), zap.Error(err))
-	}
-	if opens, err := ring.Opens(); err == nil && opens {
-		log.Warn("the keyring can open what it seals: whoever takes over this host can read what it shipped", zap.String("file", k.File))
-	}
-	return ring, nil
-}
 
 // A describer tells what a CMK is.
 type describer interface {

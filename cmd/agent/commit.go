@@ -26,18 +26,6 @@ type committer struct {
 	state *state     // as of the newest entry; guarded by mu once the line runs
 }
 
-// spooledKeys returns the ids of keyrings' keys that envelopes name which are
-// not acknowledged yet.
-func (c *committer) spooledKeys() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.spool.Stats()
-	if !s.Recovered {
-		return c.state.named.among(c.state.named.envelopes)
-	}
-	return c.state.named.among(s.Pending)
-}
-
 // Append is for the pipeline.
 func (c *committer) Append(ctx context.Context, env []byte, moved []record.Position) error {
 	return c.commit(ctx, env, func() []record.Position {

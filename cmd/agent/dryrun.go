@@ -25,10 +25,11 @@ func dryRun(ctx context.Context, cfg *conf.Config, show bool, log *zap.Logger, s
 	if err != nil {
 		return err
 	}
-	keys := make(map[keyUse]*seal.Keys)
+	keys := make(map[keyUse]*runningKeys)
+	nothing := func() waiting { return waiting{} }
 	for _, s := range cfg.Streams {
 		if use := keysOf(s); keys[use] == nil {
-			if keys[use], err = openKeys(cfg, s, log); err != nil {
+			if keys[use], err = openKeys(cfg, s, log, nothing); err != nil {
 				return err
 			}
 		}
@@ -40,7 +41,7 @@ func dryRun(ctx context.Context, cfg *conf.Config, show bool, log *zap.Logger, s
 		life.run(use.String(), stop, func() error { return k.Run(ctx) })
 	}
 	for _, s := range cfg.Streams {
-		if err := dryLine(ctx, cfg, s, signing, keys[keysOf(s)], show, log, stdout); err != nil {
+		if err := dryLine(ctx, cfg, s, signing, keys[keysOf(s)].Keys, show, log, stdout); err != nil {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
 		}
 	}

@@ -44,6 +44,7 @@ type line struct {
 	commit   *committer
 	pauses   *pauses
 	lost     record.Losses // before this line
+	named    *namedKeys    // by the spool's envelopes
 	aside    atomic.Pointer[spool.Aside]
 	drained  chan struct{} // closed once all is shipped that is to be
 	leave    chan struct{} // closed once the files need nobody to look after them
@@ -85,7 +86,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 		return nil, startFault(cfg, "sink."+s.Sink, cfg.Sinks[s.Sink].Credentials, err)
 	}
 
-	st := &state{identity: id.signing}
+	st := &state{identity: id.signing, named: new(namedKeys)}
 	where := filepath.Join(cfg.Agent.StateDir, "streams", s.Name)
 	sp, err := spool.Open(where, spool.Options{
 		MaxBytes: int64(s.Spool.MaxBytes), MinFree: float64(s.Spool.MinFree), Log: log,
@@ -107,7 +108,7 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 		commit: &committer{spool: sp, state: st, pending: &discoveries{wake: make(chan struct{}, 1)},
 			committed: func(moved []record.Position) { held.committed(s.Name, moved) }},
 		drained: make(chan struct{}), leave: make(chan struct{}),
-		lost: st.positions.Losses(), fromEnd: s.StartAt == "end" && !st.begun}
+		lost: st.positions.Losses(), named: st.named, fromEnd: s.StartAt == "end" && !st.begun}
 	l.lookAside()
 	l.sink = sink.New(sink.Options{
 		InFlight: end.inFlight, MaxRequest: end.maxRequest, RetryMax: cfg.Sinks[s.Sink].RetryMax, Stub: stub, Log: log.With(zap.String("sink", s.Sink)),

@@ -79,11 +79,11 @@ func takeAll(b *testing.B, cfg *conf.Config, size int64) {
 		b.Fatal(err)
 	}
 	s := cfg.Streams[0]
-	keys, err := openKeys(cfg, s, zap.NewNop())
+	keys, err := openKeys(cfg, s, zap.NewNop(), func() waiting { return waiting{} })
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := openLine(cfg, s, id, keys, newHeldFiles(nil, nil, zap.NewNop()), zap.NewNop())
+	l, err := openLine(cfg, s, id, keys.Keys, newHeldFiles(nil, nil, zap.NewNop()), zap.NewNop())
 	if err != nil {
 		b.Fatal(err)
 	}

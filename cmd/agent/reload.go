@@ -12,7 +12,6 @@ import (
 
 	"sealtail/conf"
 	"sealtail/pipeline"
-	"sealtail/seal"
 	"sealtail/seal/keyring"
 	"sealtail/tail"
 )
@@ -99,7 +98,7 @@ func changedKeys(at string, x, y reflect.Value) (keys []string) {
 func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 	if !sameLine(a.cfg, next, s.Name) {
 		quiet := zap.NewNop()
-		keys, err := openKeys(next, s, quiet)
+		keys, err := openKeys(next, s, quiet, nil)
 		if err != nil {
 			return err
 		}
@@ -110,7 +109,7 @@ func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 		if err := end.close(); err != nil {
 			return err
 		}
-		if _, err := newChain(next, s, a.id.signing, keys, nil); err != nil {
+		if _, err := newChain(next, s, a.id.signing, keys.Keys, nil); err != nil {
 			return err
 		}
 		if _, err := newPipeline(next, s, new(chain), forgetful{}, pipeline.Options{}); err != nil {
@@ -124,53 +123,17 @@ func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 	if k.Provider != "keyring" {
 		return nil
 	}
-	ring := keyring.Open(k.File)
-	keys, err := ring.List()
+	keys, err := keyring.Open(k.File).List()
 	if err != nil {
 		return fmt.Errorf("key %s: %w", s.Key, err)
 	}
-	l := a.lines[s.Name]
-	if l == nil {
-		return nil
-	}
-	has := make(map[string]bool)
-	for _, key := range keys {
-		has[key.ID] = key.State != keyring.Destroyed
-	}
-	for _, id := range l.commit.spooledKeys() {
-		if !has[id] {
-			return fmt.Errorf("key %s: keyring %s lost key %s, under which batches in the spool are sealed: put it back until they are shipped", s.Key, k.File, id)
+	if l := a.lines[s.Name]; l != nil {
+		lost, _ := waiting{ids: l.spooledKeys(), files: keyringsOf(next)}.without(keys)
+		if len(lost) > 0 {
+			return fmt.Errorf("key %s: %w: put it back until they are shipped", s.Key, lostKeys(k.File, lost))
 		}
 	}
 	return nil
-}
-
-// namedKeys remembers which keys of keyrings the envelopes of a spool name.
-type namedKeys struct {
-	envelopes int64            // that went into the spool, as far as it remembers
-	last      map[string]int64 // key's id → number of the newest envelope that names it
-}
-
-func (n *namedKeys) add(e *seal.Envelope) {
-	if n.last == nil {
-		n.last = make(map[string]int64)
-	}
-	n.envelopes++
-	for _, r := range e.Recipients {
-		if r.Type == seal.TypeKeyring || r.Type == seal.TypeHPKE {
-			n.last[string(r.KeyID)] = n.envelopes
-		}
-	}
-}
-
-// among returns those that the newest so many envelopes name.
-func (n *namedKeys) among(pending int64) (ids []string) {
-	for id, last := range n.last {
-		if last > n.envelopes-pending {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // oneLine says all faults of a file in a line.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"sealtail/conf"
+	"sealtail/internal/cloud"
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
@@ -125,8 +126,9 @@ func keysOf(s conf.Stream) keyUse { return keyUse{s.Key, s.Sink, s.Suite} }
 
 func (u keyUse) String() string { return "key " + u.key + " for " + u.sink + " " + u.suite }
 
-// openKeys builds the data keys that a stream needs.
-func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger) (*seal.Keys, error) {
+// openKeys builds the data keys that a stream needs. A keyring must have the
+// keys of what waits.
+func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger, waits func() waiting) (*runningKeys, error) {
 	suite, err := seal.ParseSuite(s.Suite)
 	if err != nil {
 		return nil, err
@@ -137,14 +139,23 @@ func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger) (*seal.Keys, err
 	}
 	k := cfg.Keys[s.Key]
 	log = log.With(zap.String("key", s.Key), zap.String("suite", s.Suite))
-	kms, err := openKMS(k, log)
-	if err != nil {
-		return nil, startFault(cfg, "key."+s.Key, k.Credentials, err)
+	keys := new(runningKeys)
+	var kms seal.KMS
+	if k.Provider == "keyring" {
+		keys.ring = openRing(k.File, waits, log)
+		kms = keys.ring
+	} else {
+		client, err := cloud.KMS(k)
+		if err != nil {
+			return nil, startFault(cfg, "key."+s.Key, k.Credentials, err)
+		}
+		kms = client
+		if suite == seal.SM4GCM {
+			kms = &sm4CMK{KMS: client, describe: client, required: k.RequireSM4CMK, log: log}
+		}
 	}
-	if k.Provider == "alikms" && suite == seal.SM4GCM {
-		kms = &sm4CMK{KMS: kms, describe: kms.(describer), required: k.RequireSM4CMK, log: log}
-	}
-	return seal.NewKeys(keyOptions(k, log), kms, suite, header), nil
+	keys.Keys = seal.NewKeys(keyOptions(k, log), kms, suite, header)
+	return keys, nil
 }
 
 func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {

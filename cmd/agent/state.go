@@ -37,7 +37,7 @@ type state struct {
 	gap       *gap              // the damage being crossed; nil = none
 	owed      []record.Position // what damage lost, which no later snapshot knows
 	moved     []record.Position // with the entry that this is the state after; see after
-	named     namedKeys         // by the envelopes of the spool
+	named     *namedKeys        // by the envelopes of the spool; nil = nobody asks
 }
 
 const (

@@ -135,7 +135,10 @@ func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 		if l == nil {
 			continue // being opened
 		}
-		x := l.status(c, a.cfg.Sinks[c.Sink], a.keys[keysOf(l.stream)].State(), now)
+		keys := a.keys[keysOf(l.stream)]
+		x := l.status(c, a.cfg.Sinks[c.Sink], keys.State(), now)
+		x.Spool.Keys = l.spooledKeys()
+		x.Spool.Destroyed = keys.ring.destroyedOf(x.Spool.Keys)
 		l.trend.Add(now, &x)
 		s.Streams = append(s.Streams, x)
 		s.Stalled = append(s.Stalled, l.stalled(now)...)

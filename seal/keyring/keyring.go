@@ -72,6 +72,12 @@ func Open(path string) *Keyring { return &Keyring{path} }
 // A file that is malformed or open to others is a [seal.Misfit]; one that
 // cannot be read just now an [seal.Outage].
 func (r *Keyring) Generate(ctx context.Context, context []byte) (seal.DataKey, error) {
+	return r.GenerateIf(ctx, context, func([]Key) error { return nil })
+}
+
+// GenerateIf is Generate unless fits, which is shown the keys that the file has
+// just then, returns an error.
+func (r *Keyring) GenerateIf(ctx context.Context, context []byte, fits func([]Key) error) (seal.DataKey, error) {
 	if err := ctx.Err(); err != nil {
 		return seal.DataKey{}, &seal.KMSError{Class: seal.Outage, Err: err}
 	}
@@ -80,6 +86,9 @@ func (r *Keyring) Generate(ctx context.Context, context []byte) (seal.DataKey, e
 		return seal.DataKey{}, err
 	}
 	defer f.wipe()
+	if err := fits(f.list()); err != nil {
+		return seal.DataKey{}, err
+	}
 	k := f.key(f.primary)
 	if k.state != Enabled {
 		return seal.DataKey{}, r.refuse(k)
@@ -192,12 +201,15 @@ func (r *Keyring) List() ([]Key, error) {
 		return nil, err
 	}
 	defer f.wipe()
-	var keys []Key
+	return f.list(), nil
+}
+
+func (f *file) list() (keys []Key) {
 	for i := range f.keys {
 		k := &f.keys[i]
 		keys = append(keys, Key{k.id, k.kind, k.state, k.created, k.id == f.primary, k.opens()})
 	}
-	return keys, nil
+	return keys
 }
 
 // read returns what the file holds now, for the caller to wipe.

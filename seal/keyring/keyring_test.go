@@ -215,6 +215,31 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// Who is shown the keys decides whether one of them wraps.
+func TestGenerateIf(t *testing.T) {
+	path, first := made(t, keyring.HPKE)
+	second, err := keyring.Rotate(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := keyring.Open(path)
+	no := errors.New("no")
+	d, err := r.GenerateIf(t.Context(), where, func(keys []keyring.Key) error {
+		if len(keys) != 2 || keys[0].ID != first || keys[0].State != keyring.DecryptOnly || keys[1].ID != second || !keys[1].Primary {
+			t.Errorf("got %+v", keys)
+		}
+		return no
+	})
+	if err != no || d.Plain.Bytes() != nil || d.Recipients != nil {
+		t.Errorf("got %v, %d recipients, want what was returned", err, len(d.Recipients))
+	}
+	d, err = r.GenerateIf(t.Context(), where, func([]keyring.Key) error { return nil })
+	if err != nil || string(d.Recipients[0].KeyID) != second {
+		t.Errorf("got %v", err)
+	}
+	d.Plain.Wipe()
+}
+
 func TestNewNeverOverwrites(t *testing.T) {
 	path, _ := made(t, keyring.AES256GCM)
 	before, _ := os.ReadFile(path)
