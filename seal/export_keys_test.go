@@ -12,6 +12,9 @@ import (
 	"github.com/emmansun/gmsm/sm4"
 )
 
+// KeyDefaults returns what a zero KeyOptions means.
+func KeyDefaults() KeyOptions { return KeyOptions{}.withDefaults() }
+
 // A Taken is a data key between take and release.
 type Taken = dataKey
 

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sealtail/conf"
 	"sealtail/seal"
 )
 
@@ -57,6 +60,29 @@ func wantInDoc(t *testing.T, text string) {
 	}
 	if !strings.Contains(string(doc), "\n\n"+text+"\n") {
 		t.Errorf("docs/KEYS.md does not hold this:\n%s", text)
+	}
+}
+
+// A zero KeyOptions means what conf has for defaults.
+func TestKeyDefaults(t *testing.T) {
+	defaults := reflect.ValueOf(seal.KeyDefaults())
+	for i := range defaults.NumField() {
+		name := defaults.Type().Field(i).Name
+		if name == "Log" {
+			continue
+		}
+		f, ok := reflect.TypeFor[conf.Key]().FieldByName(name)
+		if !ok {
+			f, ok = reflect.TypeFor[conf.Key]().FieldByName("DEK" + name)
+		}
+		want := f.Tag.Get("default")
+		if d, err := time.ParseDuration(want); err == nil {
+			want = d.String()
+		}
+		want = strings.Replace(want, "64GiB", strconv.Itoa(64<<30), 1)
+		if got := fmt.Sprint(defaults.Field(i)); !ok || got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
 	}
 }
 

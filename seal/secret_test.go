@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -36,6 +39,112 @@ func TestSecretHoldsAndWipes(t *testing.T) {
 	zero.Wipe()
 	if zero.Bytes() != nil || zero.Locked() {
 		t.Fatal("the zero Secret is not empty")
+	}
+}
+
+// A Secret's pages are locked and left out of core dumps.
+func TestSecretIsLockedAndHidden(t *testing.T) {
+	for _, n := range []int{1, 32, 4096, 4097} {
+		s := seal.NewSecret(n)
+		defer s.Wipe()
+		for _, at := range []int{0, n - 1} {
+			kB, flags := mapped(t, &s.Bytes()[at])
+			if !slices.Contains(flags, "dd") {
+				t.Errorf("%d bytes, at %d: in core dumps: flags %v", n, at, flags)
+			}
+			if locked := slices.Contains(flags, "lo") && kB > 0; locked != s.Locked() {
+				t.Errorf("%d bytes, at %d: locked %v (%d kB, flags %v), Locked says %v", n, at, locked, kB, flags, s.Locked())
+			}
+		}
+		if !s.Locked() {
+			if err := lockable(); err == nil {
+				t.Errorf("%d bytes are not locked", n)
+			} else {
+				t.Skip("no memory can be locked here, see RLIMIT_MEMLOCK:", err)
+			}
+		}
+	}
+}
+
+// lockable tries to lock two pages.
+func lockable() error {
+	b, err := unix.Mmap(-1, 0, 2*unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(b)
+	return unix.Mlock(b)
+}
+
+// mapped returns what the kernel says of the mapping that p is in: how many kB
+// of it are locked, and its flags.
+func mapped(t *testing.T, p *byte) (lockedKB int, flags []string) {
+	t.Helper()
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip("the kernel does not tell of mappings:", err)
+	}
+	at, inside := uint64(uintptr(unsafe.Pointer(p))), false
+	for line := range strings.Lines(string(smaps)) {
+		var from, to uint64
+		if _, err := fmt.Sscanf(line, "%x-%x ", &from, &to); err == nil {
+			inside = from <= at && at < to
+		}
+		if words, ok := strings.CutPrefix(line, "VmFlags:"); ok && inside {
+			return lockedKB, strings.Fields(words)
+		}
+		if inside {
+			fmt.Sscanf(line, "Locked: %d kB", &lockedKB)
+		}
+	}
+	t.Fatalf("no mapping at %x", at)
+	return 0, nil
+}
+
+// Without a page that may be locked a Secret is as good, and says so.
+func TestSecretWithoutLock(t *testing.T) {
+	if !inChild(t, "SEALTAIL_TEST_UNLOCKED") {
+		return
+	}
+	forbidLocks(t)
+	s := seal.NewSecret(32)
+	defer s.Wipe()
+	copy(s.Bytes(), "key")
+	if _, flags := mapped(t, &s.Bytes()[0]); s.Locked() || slices.Contains(flags, "lo") || !slices.Contains(flags, "dd") {
+		t.Errorf("Locked says %v, flags %v", s.Locked(), flags)
+	}
+}
+
+// inChild runs the test again in a process of its own, and reports whether this
+// is that.
+func inChild(t *testing.T, variable string) bool {
+	t.Helper()
+	if os.Getenv(variable) != "" {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), variable+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// forbidLocks lets the rest of the test lock no memory, not even as root.
+func forbidLocks(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // capabilities are a thread's
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{}); err != nil {
+		t.Fatal(err)
+	}
+	who := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&who, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	caps[0].Effective &^= 1 << unix.CAP_IPC_LOCK
+	if err := unix.Capset(&who, &caps[0]); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -81,13 +190,7 @@ func TestSecretIsRedacted(t *testing.T) {
 }
 
 func TestHideMemory(t *testing.T) {
-	const inChild = "SEALTAIL_TEST_HIDE"
-	if os.Getenv(inChild) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestHideMemory$")
-		cmd.Env = append(os.Environ(), inChild+"=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !inChild(t, "SEALTAIL_TEST_HIDE") {
 		return
 	}
 	if err := seal.HideMemory(); err != nil {

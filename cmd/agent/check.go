@@ -284,10 +284,13 @@ func (c *checking) memory(swaps string) {
 		uses[keysOf(s)] = true
 	}
 	// A data key takes a page, the next one and what an answer is decoded to others.
-	need := uint64(len(uses)) * 8 * uint64(unix.Getpagesize())
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err == nil && limit.Cur < need && os.Geteuid() != 0 {
-		c.warn("agent", fmt.Sprintf("RLIMIT_MEMLOCK is %d bytes, data keys take %d: they can get into swap", limit.Cur, need), "set LimitMEMLOCK=1M in the service")
+	need := len(uses) * 8 * unix.Getpagesize()
+	try := seal.NewSecret(need)
+	defer try.Wipe()
+	if !try.Locked() {
+		var limit unix.Rlimit
+		_ = unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit)
+		c.warn("agent", fmt.Sprintf("data keys take %d bytes that this user cannot lock, RLIMIT_MEMLOCK is %d: they can get into swap", need, limit.Cur), "set LimitMEMLOCK=1M in the service")
 	}
 }
 

@@ -55,8 +55,8 @@ func runCommand(args []string, stdout, stderr io.Writer) error {
 	if problem, fix := fewFiles(len(cfg.Streams)); problem != "" {
 		log.Warn("few open files", zap.String("warning", problem), zap.String("hint", fix))
 	}
-	if err := seal.SelfTest(); err != nil {
-		return fmt.Errorf("self-test: %w", err)
+	if err := selfTest(); err != nil {
+		return err
 	}
 	if ctx.Err() != nil {
 		return nil
