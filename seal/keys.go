@@ -107,7 +107,6 @@ func NewKeys(o KeyOptions, kms KMS, suite Suite, context []byte) *Keys {
 // Run keeps the data key until ctx ends, then wipes it and returns nil. It is
 // to be called once, and to end after the last [Chain] that seals.
 func (ks *Keys) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
 	answers := make(chan answer, 1)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -120,8 +119,7 @@ func (ks *Keys) Run(ctx context.Context) error {
 		ks.report(was, is)
 		was = is
 
-		timer.Stop()
-		if !wake.IsZero() {
+		if !wake.IsZero() { // else a wake of before may come: it does no harm
 			timer.Reset(time.Until(wake))
 		}
 		select {
@@ -130,7 +128,6 @@ func (ks *Keys) Run(ctx context.Context) error {
 		case a := <-answers:
 			ks.answered(a)
 		case <-ctx.Done():
-			cancel()
 			if ks.stop() {
 				if a := <-answers; a.key != nil {
 					a.key.release()

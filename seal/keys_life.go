@@ -105,12 +105,12 @@ var table = map[Phase]map[cause]step{
 
 // A rule is what follows from an answer in every phase.
 type rule struct {
-	grace bool // the data key may live on beyond HardAge
+	grace bool // of a failure: the data key may live on beyond HardAge
 	retry func(l *life) time.Duration
 }
 
 var rules = map[cause]rule{
-	alive:     {grace: true, retry: func(l *life) time.Duration { return l.around(l.o.Refresh) }},
+	alive:     {retry: func(l *life) time.Duration { return l.around(l.o.Refresh) }},
 	outage:    {grace: true, retry: (*life).backoff},
 	throttled: {grace: true, retry: (*life).spread},
 	misfit:    {retry: func(l *life) time.Duration { return l.around(l.o.RetryRevoked) }},
@@ -137,7 +137,7 @@ type life struct {
 	last      *KMSError // the newest failure; nil when fails = 0
 	noGrace   bool      // a failure was no outage
 	refused   time.Time // first Credentials; zero = none
-	suspected time.Time // first Revoked; zero = none
+	suspected bool      // Revoked was said
 }
 
 // on takes the step that follows from c.
@@ -216,7 +216,7 @@ func (l *life) succeed(now time.Time, k *dataKey) (taken bool) {
 		l.key, l.rotate = k, false
 	}
 	l.fails, l.last, l.noGrace = 0, nil, false
-	l.refused, l.suspected = time.Time{}, time.Time{}
+	l.refused, l.suspected = time.Time{}, false
 	l.again(now, alive)
 	return taken
 }
@@ -228,7 +228,6 @@ func (l *life) fail(now time.Time, err *KMSError) {
 	l.noGrace = l.noGrace || !rules[c].grace
 	l.again(now, c)
 	l.on(now, c)
-	l.expire(now) // grace may have ended with this answer
 }
 
 // again sets when the key service is asked again.
@@ -255,13 +254,11 @@ func (l *life) weigh(now time.Time, err *KMSError) cause {
 		return throttled
 	case class != Revoked:
 		return outage
-	case l.suspected.IsZero():
-		l.suspected = now
-		return suspected
-	case now.Sub(l.suspected) < l.o.Confirm:
+	case !l.suspected:
+		l.suspected = true
 		return suspected
 	}
-	return revoked
+	return revoked // Confirm later, as no call comes sooner after a suspicion
 }
 
 // use counts n bytes to be sealed under the data key and returns it, or nil
@@ -301,8 +298,8 @@ func (l *life) hurry(now time.Time) {
 
 // limit is the age at which the data key dies, as things stand.
 func (l *life) limit() time.Duration {
-	if l.fails > 0 && !l.noGrace && l.o.Grace > 0 {
-		return l.o.HardAge + l.o.Grace
+	if l.fails > 0 && !l.noGrace {
+		return l.o.HardAge + max(0, l.o.Grace)
 	}
 	return l.o.HardAge
 }

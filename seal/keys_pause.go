@@ -70,9 +70,6 @@ func (p *Pause) Ended() (to time.Time, reason string, next *Pause, ok bool) {
 // A Keys that is stopped begins and ends none: what waits is then for the next
 // process to tell. ks.mu is held.
 func (ks *Keys) settlePause(from, now time.Time) {
-	if ks.stopped {
-		return
-	}
 	p := ks.pause
 	lasts := p.next != nil
 	switch {

@@ -146,7 +146,8 @@ func TestKeysSteps(t *testing.T) {
 		{"degraded", "misfit", bad(errMisfit), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Misfit, 1, 60 * s},
 		{"degraded", "revoked, first", bad(errRevoked), degraded(errOut, first), seal.KeyOptions{}, seal.Degraded, seal.Revoked, 1, 10 * s},
 		{"degraded", "revoked, confirmed", bad(errRevoked), degraded(errRevoked, 10*s), seal.KeyOptions{}, seal.Paused, seal.Revoked, 0, 60 * s},
-		{"degraded", "revoked, first", bad(errRefused), degraded(errRefused, first), seal.KeyOptions{CredentialsGrace: s}, seal.Degraded, seal.Credentials, 1, 10 * s},
+		{"degraded", "revoked, first", bad(errRefused), degraded(errRefused, first), seal.KeyOptions{CredentialsGrace: s + first}, seal.Degraded, seal.Credentials, 1, 10 * s},
+		{"degraded", "outage", bad(errRefused), degraded(errRefused, first), seal.KeyOptions{CredentialsGrace: s + first + 1}, seal.Degraded, seal.Credentials, 1, doubled},
 		{"degraded", "revoked, confirmed", bad(errRefused), degraded(errRevoked, 10*s), seal.KeyOptions{CredentialsGrace: -1}, seal.Paused, seal.Credentials, 0, 60 * s},
 
 		{"paused", "a data key", good, paused(errOut, first), seal.KeyOptions{}, seal.Ready, 0, 1, 5 * m},

@@ -237,6 +237,24 @@ func TestKeysLife(t *testing.T) {
 				{10*m + 10*s, seal.Degraded, seal.Outage, 1},
 				{10*m + 40*s, seal.Paused, seal.Revoked, 0},
 			}},
+		{name: "a slip costs no later outage its grace",
+			o:      seal.KeyOptions{Rotate: 59 * m},
+			script: []act{{from: 6 * m, err: errRevoked}, {from: 10*m + 1*s}, {from: 20 * m, err: errOut}},
+			looks: []look{
+				{10*m + 10*s, seal.Ready, 0, 1},
+				{60 * m, seal.Degraded, seal.Outage, 1},
+				{120*m - 1, seal.Degraded, seal.Outage, 1},
+				{120 * m, seal.Paused, seal.Outage, 0},
+			}},
+		{name: "a data key is as old as its call",
+			o:      seal.KeyOptions{Grace: -1},
+			script: []act{{takes: 4 * s}, {from: 1, err: errOut}},
+			looks: []look{
+				{4*s - 1, seal.Init, 0, 0},
+				{4 * s, seal.Ready, 0, 1},
+				{60*m - 1, seal.Degraded, seal.Outage, 1},
+				{60 * m, seal.Paused, seal.Outage, 0},
+			}},
 		{name: "revoked from the start",
 			script: []act{{err: errRevoked}, {from: 5 * m}},
 			looks: []look{
@@ -540,6 +558,14 @@ func story(t *testing.T, p *seal.Pause, start time.Time) (told []string) {
 		if !ended {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
+			var err error
+			for range 20 { // an ended ctx does not hide a pause that has begun
+				if _, _, e := p.Begin(ctx); err != nil && e == nil || p.Begun() && e != nil {
+					t.Fatalf("Begin: got %v, then %v", err, e)
+				} else {
+					err = e
+				}
+			}
 			if reason, _, err := p.Begin(ctx); err == nil {
 				told = append(told, fmt.Sprintf("%s %v-…", reason, p.From.Sub(start)))
 			}
@@ -597,6 +623,11 @@ func TestKeysPauses(t *testing.T) {
 				cancel()
 				if err := <-done; err != nil {
 					t.Error(err)
+				}
+				if tt.name != "the reason changes" {
+					if after := story(t, pauses, kms.start); fmt.Sprint(after) != fmt.Sprint(got) {
+						t.Errorf("at the end: got %q, want %q", after, got)
+					}
 				}
 				if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 					t.Errorf("got %q, want %q", got, tt.want)
@@ -702,26 +733,81 @@ func TestKeysBoundsOfUse(t *testing.T) {
 // At three quarters a new data key is asked for while sealing goes on; at the
 // bound sealing waits for it.
 func TestKeysBoundsInAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{from: time.Nanosecond, err: errOut}, act{from: time.Minute})
-		ks := seal.NewKeys(seal.KeyOptions{MaxBatches: 4}, kms, seal.AES256GCM, kms.context)
-		ks.SetRandom(middle)
-		run(t, ks)
-		time.Sleep(time.Nanosecond)
-		for i := range 5 {
-			began := time.Now()
-			k, err := ks.Take(t.Context(), 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			key, waited := serial(k), time.Since(began) > 0
-			if wantKey, wantWait := uint32(1+i/4), i == 4; key != wantKey || waited != wantWait {
-				t.Errorf("take %d: got key %d, waited %v, want key %d, waited %v", i, key, waited, wantKey, wantWait)
-			}
-			k.Release()
+	for _, tt := range []struct {
+		name string
+		o    seal.KeyOptions
+		n    int
+		fit  int // under one data key
+		asks int // after so many the next data key is asked for
+	}{
+		{"batches", seal.KeyOptions{MaxBatches: 4}, 1, 4, 3},
+		{"bytes", seal.KeyOptions{MaxBytes: 400}, 100, 4, 3},
+		{"bytes that do not come out even", seal.KeyOptions{MaxBytes: 400}, 99, 4, 4},
+		{"bytes, one more", seal.KeyOptions{MaxBytes: 399}, 100, 3, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kms := newFake(t, act{from: time.Nanosecond, err: errOut}, act{from: time.Minute})
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				run(t, ks)
+				time.Sleep(time.Nanosecond)
+				for i := range tt.fit + 1 {
+					began := time.Now()
+					k, err := ks.Take(t.Context(), tt.n)
+					if err != nil {
+						t.Fatal(err)
+					}
+					key, waited := serial(k), time.Since(began) > 0
+					if wantKey, wantWait := uint32(1+i/tt.fit), i == tt.fit; key != wantKey || waited != wantWait {
+						t.Errorf("take %d: got key %d, waited %v, want key %d, waited %v", i, key, waited, wantKey, wantWait)
+					}
+					k.Release()
+					synctest.Wait()
+					if asked := ks.State().Calls > 1; asked != (i+1 >= tt.asks) {
+						t.Errorf("take %d: asked for the next %v", i, asked)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What a call failed with is counted by its class, and told with its code.
+func TestKeysFailures(t *testing.T) {
+	for _, tt := range []struct {
+		act    act
+		class  seal.Class
+		code   string
+		reason seal.Class
+	}{
+		{act{err: errOut}, seal.Outage, "503", seal.Outage},
+		{act{err: errThrottled}, seal.Outage, "429", seal.Outage},
+		{act{err: errUnknown}, seal.Unknown, "", seal.Outage},
+		{act{err: errRefused}, seal.Credentials, "InvalidAccessKeyId", seal.Credentials},
+		{act{err: errRevoked}, seal.Revoked, "Rejected.Disabled", seal.Revoked},
+		{act{err: errMisfit}, seal.Misfit, "InvalidParameter", seal.Misfit},
+		{act{err: &seal.KMSError{Class: 99}}, 99, "", 99},
+		{act{hang: true}, seal.Outage, "Timeout", seal.Outage},
+		{act{data: func(d *seal.DataKey) { d.Recipients = nil }}, seal.Misfit, "Answer", seal.Misfit},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			kms := newFake(t, tt.act)
+			ks := seal.NewKeys(seal.KeyOptions{RetryMax: time.Hour}, kms, seal.AES256GCM, kms.context)
+			ks.SetRandom(func() float64 { return 0.999 })
+			run(t, ks)
+			time.Sleep(5 * time.Second)
 			synctest.Wait()
-		}
-	})
+			var want [5]int64
+			s := ks.State()
+			if int(tt.class) < len(want) {
+				want[tt.class] = s.Calls
+			}
+			if s.Failed != want || s.Code != tt.code || s.Reason != tt.reason || s.Err == nil {
+				t.Errorf("%+v: got %v, %v (%s): %v, want %v, %v (%s)", tt.act, s.Failed, s.Reason, s.Code, s.Err, want, tt.reason, tt.code)
+			}
+		})
+	}
 }
 
 // A data key in use outlives its revocation until it is released, no longer.
@@ -772,6 +858,57 @@ func TestKeysWipeAnswers(t *testing.T) {
 			t.Errorf("got %d answers not wiped, want the one in use", live)
 		}
 	})
+}
+
+// Run waits for a call at its end, and wipes what still comes of it.
+func TestKeysStopInACall(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		from time.Duration // of the call
+		err  error
+	}{
+		{"the first", 0, nil},
+		{"a refresh", time.Minute, nil},
+		{"the first, that fails", 0, errOut},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var plains []seal.Secret
+				kms := newFake(t, act{data: func(d *seal.DataKey) { plains = append(plains, d.Plain) }})
+				kms.script = append(kms.script, act{from: tt.from, err: tt.err, data: kms.script[0].data})
+				hold := make(chan struct{})
+				ks := seal.NewKeys(seal.KeyOptions{Refresh: time.Minute}, hangs{kms, tt.from, hold}, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- ks.Run(ctx) }()
+				time.Sleep(tt.from + time.Second)
+				cancel()
+				synctest.Wait()
+				if s := ks.State(); s.KeyID != "" || s.Phase != seal.Init || s.Overdue != 0 {
+					t.Errorf("stopped, in a call: got %v with key %q, overdue %v", s.Phase, s.KeyID, s.Overdue)
+				}
+				time.Sleep(time.Minute)
+				if s := ks.State(); s.Overdue != 0 {
+					t.Errorf("stopped, in a call for a minute: overdue %v", s.Overdue)
+				}
+				select {
+				case <-done:
+					t.Error("Run returned with a call under way")
+				default:
+				}
+				close(hold)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				for i, p := range plains {
+					if p.Bytes() != nil {
+						t.Errorf("data key %d is not wiped", i+1)
+					}
+				}
+			})
+		})
+	}
 }
 
 // Takers on all sides while data keys rotate as fast as they can.
@@ -893,6 +1030,9 @@ type hangs struct {
 func (h hangs) Generate(ctx context.Context, ec []byte) (seal.DataKey, error) {
 	if time.Since(h.start) >= h.from {
 		<-h.hold
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
+		defer cancel()
 	}
 	return h.fakeKMS.Generate(ctx, ec)
 }
