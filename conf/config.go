@@ -212,7 +212,8 @@ type Create struct {
 
 // A Route is how connections are made.
 type Route struct {
-	// File of PEM certificates to trust in the place of the system's.
+	// File of PEM certificates to trust in the place of the system's. It is read
+	// again by itself; what was read last holds while it cannot be read.
 	CAFile string `toml:"ca_file"`
 	// URL of a proxy. The environment's is never used.
 	Proxy string `toml:"proxy"`

@@ -222,7 +222,7 @@ func (c *cloud) clients() {
 	var err error
 	if c.logstore, err = sls.New(sls.Options{
 		Endpoint: "https://" + region + ".log.aliyuncs.com", Region: region, Project: project, Logstore: logstore,
-		Credentials: who, DialAddress: c.emulator.Address, CA: c.ca(),
+		Credentials: who, DialAddress: c.emulator.Address, CAFile: c.emulator.CAFile,
 	}); err != nil {
 		c.t.Fatal(err)
 	}

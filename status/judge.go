@@ -164,9 +164,9 @@ func keyFix(l *Stream) string {
 	case k.Reason == "misfit":
 		return "mend what it says: a keyring is read again by itself; for a change of " + at + " try sealtail check --online, then systemctl reload sealtail"
 	case k.Code == "Certificate":
-		return "put the authority that issued it into ca_file of the route of " + at + " and restart, or mend what the error names: its name, its time or this host's clock" + goesOn
+		return "put the authority that issued it into ca_file of the route of " + at + ", or mend what the error names: that file, the certificate's name, its time or this host's clock" + goesOn
 	case k.Code == "Network" || k.Code == "Timeout":
-		return "check network, DNS, proxy and clock, and dial_address, ca_file and endpoint of the route of " + at + " (a changed key takes a reload, what is in ca_file a restart)" + goesOn
+		return "check network, DNS, proxy and clock, and dial_address, ca_file and endpoint of the route of " + at + " (a changed key takes a reload, what is in ca_file nothing)" + goesOn
 	case strings.HasPrefix(k.Code, "InvalidTimeStamp") || k.Code == "IllegalTimestamp":
 		return "set this host's clock (chronyc tracking); sealing goes on by itself"
 	}

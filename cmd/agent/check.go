@@ -22,6 +22,7 @@ import (
 	"sealtail/internal/cloud"
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
+	"sealtail/internal/trust"
 	"sealtail/record"
 	"sealtail/seal"
 	"sealtail/seal/keyring"
@@ -117,7 +118,11 @@ func (c *checking) key(ctx context.Context, name string) {
 	}
 	c.keys[name] = fmt.Sprintf("CMK %s at %s", k.KeyID, k.Endpoint)
 	c.access(ctx, "key."+name+".credentials", k.Credentials)
-	if _, err := cloud.KMS(k); err != nil && !isCredentials(err) {
+	_, err := cloud.KMS(k)
+	if err == nil {
+		err = trust.Check(k.Route.CAFile)
+	}
+	if err != nil && !isCredentials(err) {
 		c.faults = append(c.faults, kmsFault(c.cfg, name, err))
 	}
 }
@@ -221,9 +226,12 @@ func (c *checking) sink(ctx context.Context, name string) {
 		return
 	}
 	c.access(ctx, at+".credentials", s.Credentials)
-	if client, err := openSLS(s); err == nil {
+	client, err := openSLS(s)
+	if err == nil {
 		client.Close()
-	} else if !isCredentials(err) {
+		err = trust.Check(s.Route.CAFile)
+	}
+	if err != nil && !isCredentials(err) {
 		c.faults = append(c.faults, logstoreFault(c.cfg, name, s, err))
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.cfg.Keys)) {

@@ -7,7 +7,6 @@ import (
 
 	"sealtail/conf"
 	"sealtail/cred"
-	"sealtail/internal/cloud"
 	"sealtail/internal/command"
 	"sealtail/internal/trust"
 	"sealtail/seal"
@@ -59,17 +58,20 @@ func logstoreFault(cfg *conf.Config, name string, s conf.Sink, err error) conf.F
 	if key, problem, fix := localMend(s.Credentials, err); key != "" {
 		return cfg.Fault(at+key, problem, fix)
 	}
+	refused, untrusted := errors.AsType[*trust.Error](err)
 	e, ok := errors.AsType[*sls.Error](err)
-	if !ok {
+	switch {
+	case !ok && untrusted:
+		return cfg.Fault(at+dotted(refused.Key), refused.Error(), refused.Fix)
+	case !ok:
 		return cfg.Fault(at, err.Error(), "")
 	}
 	said := *e
 	said.Hint = ""
 	fault := func(key, fix string) conf.Fault { return cfg.Fault(at+key, said.Error(), fix) }
-	if refused, ok := errors.AsType[*trust.Error](err); ok {
-		return fault(dotted(refused.Key), refused.Fix)
-	}
 	switch {
+	case untrusted:
+		return fault(dotted(refused.Key), refused.Fix)
 	case e.Class == sls.Denied && strings.Contains(e.Message, "denied by"):
 		return fault(".credentials", "allow it to the access key "+keyPlace(s.Credentials)+": sealtail provision --print-policies prints the policies")
 	case e.Class == sls.Refused && strings.EqualFold(e.Code, "SignatureNotMatch"):
@@ -104,9 +106,6 @@ func dotted(key string) string {
 
 // localMend is for what is wrong on this host: its key is "" where nothing is.
 func localMend(c conf.Credentials, err error) (key, problem, fix string) {
-	if e, ok := errors.AsType[*cloud.CAError](err); ok {
-		return ".route.ca_file", e.Error(), "name a file of certificates in PEM that the agent's user can read"
-	}
 	if e, ok := errors.AsType[*cred.Error](err); ok {
 		fix = "put an access key " + keyPlace(c)
 		if c.Type == "file" {

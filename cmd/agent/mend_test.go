@@ -11,7 +11,6 @@ import (
 
 	"sealtail/conf"
 	"sealtail/cred"
-	"sealtail/internal/cloud"
 	"sealtail/internal/trust"
 	"sealtail/seal"
 	"sealtail/sink/sls"
@@ -87,7 +86,8 @@ sink = "audit"
 		{"kms", kms(seal.Outage, "ServiceUnavailableTemporary", nil), "key.kms", 4},
 		{"far", kms(seal.Outage, "Network", proxy), "key.far.route.proxy", 14},
 		{"far", kms(seal.Outage, "Certificate", certificate), "key.far.route.ca_file", 14},
-		{"far", &cloud.CAError{Err: errors.New("no")}, "key.far.route.ca_file", 14},
+		{"far", trust.Check("/nowhere/ca.pem"), "key.far.route.ca_file", 14},
+		{"audit", trust.Check("/nowhere/ca.pem"), "sink.audit.route.ca_file", 22},
 		{"audit", logstore(sls.Refused, "SignatureNotMatch", ""), "sink.audit.credentials", 21},
 		{"audit", logstore(sls.Refused, "Unauthorized", "AccessKeyId not found"), "sink.audit.credentials", 21},
 		{"audit", logstore(sls.Denied, "Unauthorized", "denied by sts or ram"), "sink.audit.credentials", 21},

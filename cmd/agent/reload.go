@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"sealtail/conf"
+	"sealtail/internal/trust"
 	"sealtail/pipeline"
 	"sealtail/seal/keyring"
 	"sealtail/tail"
@@ -108,6 +109,12 @@ func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 		}
 		if err := end.close(); err != nil {
 			return err
+		}
+		key, sink := "key."+s.Key, "sink."+s.Sink
+		for at, route := range map[string]conf.Route{key: next.Keys[s.Key].Route, sink: next.Sinks[s.Sink].Route} {
+			if err := trust.Check(route.CAFile); err != nil {
+				return next.Fault(at+".route.ca_file", err.Error(), "")
+			}
 		}
 		if _, err := newChain(next, s, a.id.signing, keys.Keys, nil); err != nil {
 			return err

@@ -1,14 +1,13 @@
 // Package cloud opens the services of Alibaba Cloud that a configuration
-// names, for the agent and for the reader. It opens no connection and reads no
-// access key yet: what is wrong with those is told when a service is called.
-// An error is of the configuration.
+// names, for the agent and for the reader. It opens no connection, and reads
+// neither access key nor certificates yet: what is wrong with those is told when
+// a service is called, and may be mended until the next call. An error is of the
+// configuration.
 package cloud
 
 import (
 	"context"
-	"crypto/x509"
-	"fmt"
-	"os"
+	"errors"
 
 	"sealtail/conf"
 	"sealtail/cred"
@@ -31,12 +30,24 @@ func Credentials(c conf.Credentials) (AccessKey, error) {
 		return AccessKey{cred.New(cred.Environment{})}, nil
 	case "systemd":
 		files, err := cred.Systemd(c.AccessKeyIDName, c.AccessKeySecretName, c.SecurityTokenName)
+		if e, ok := errors.AsType[*cred.Error](err); ok && e.Class == cred.Missing {
+			return AccessKey{cred.New(nowhere{e})}, nil
+		}
 		return AccessKey{cred.New(files)}, err
 	}
 	return AccessKey{cred.New(cred.Files{
 		AccessKeyID: c.AccessKeyIDFile, AccessKeySecret: c.AccessKeySecretFile, SecurityToken: c.SecurityTokenFile,
 	})}, nil
 }
+
+// nowhere provides no access key: the service manager gave this process none.
+type nowhere struct{ err error }
+
+// Fetch is for [cred.Provider].
+func (n nowhere) Fetch(context.Context) (cred.Credentials, error) { return cred.Credentials{}, n.err }
+
+// Stamp is for [cred.Provider].
+func (nowhere) Stamp() string { return "" }
 
 // Get is for [alikms.Credentials].
 func (k AccessKey) Get(ctx context.Context) (id, secret, token string, err error) {
@@ -67,9 +78,6 @@ func KMS(k conf.Key, allow ...string) (*alikms.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := readCA(k.Route.CAFile); err != nil {
-		return nil, err
-	}
 	return alikms.New(alikms.Options{
 		Endpoint: k.Endpoint, KeyID: k.KeyID, Allow: allow, Credentials: access, Timeout: k.CallTimeout,
 		CAFile: k.Route.CAFile, Proxy: k.Route.Proxy, DialAddress: k.Route.DialAddress,
@@ -83,37 +91,9 @@ func Logstore(s conf.Sink, userAgent string) (*sls.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca, err := readCA(s.Route.CAFile)
-	if err != nil {
-		return nil, err
-	}
 	return sls.New(sls.Options{
 		Endpoint: s.Endpoint, Region: s.Region, Project: s.Project, Logstore: s.Logstore, Credentials: access,
-		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CA: ca, CAFile: s.Route.CAFile, UserAgent: userAgent,
+		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CAFile: s.Route.CAFile, UserAgent: userAgent,
 		NoCMK: s.Encryption.Type != "" && s.Encryption.CMKKeyID == "",
 	})
-}
-
-// A CAError says that a file of certificates to trust cannot be used.
-type CAError struct{ Err error }
-
-// Error says which file, and why.
-func (e *CAError) Error() string { return e.Err.Error() }
-
-// Unwrap returns why.
-func (e *CAError) Unwrap() error { return e.Err }
-
-// readCA returns the certificates in a file, or none where there is no file.
-func readCA(file string) ([]byte, error) {
-	if file == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(file)
-	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(b) {
-		err = fmt.Errorf("%s holds no certificate in PEM", file)
-	}
-	if err != nil {
-		return nil, &CAError{err}
-	}
-	return b, nil
 }

@@ -1,5 +1,6 @@
-// Package trust says of a server's certificate that is refused which one it
-// is, why it is refused, and what mends it.
+// Package trust is about whose certificates a connection trusts: it follows the
+// file that names them, and says of a server's certificate that is refused which
+// one it is, why it is refused, and what mends it.
 package trust
 
 import (
@@ -12,8 +13,8 @@ import (
 	"time"
 )
 
-// An Error tells why a server's certificate is refused, in the place of the
-// error of crypto/tls, which it wraps.
+// An Error tells why a server's certificate is refused, or no file tells which to
+// trust. It wraps the error of crypto/tls, or of the file.
 type Error struct {
 	why string
 	Key string // of the configuration's section, to mend it: route.ca_file, endpoint; "" = none
@@ -21,16 +22,19 @@ type Error struct {
 	err error
 }
 
-// Error names the certificate, then says why it is refused.
+// Error names the certificate or the file, then says what is wrong with it.
 func (e *Error) Error() string { return e.why }
 
-// Unwrap returns the error of crypto/tls.
+// Unwrap returns the error that it is in the place of.
 func (e *Error) Unwrap() error { return e.err }
 
 // Explain returns the error in the place of err, nil if that is none of a
-// server's certificate. caFile is the file of the authorities that are trusted;
+// server's certificate or of caFile, the file of the authorities that are trusted;
 // "" = the system's are.
 func Explain(err error, caFile string) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	verify, ok := errors.AsType[*tls.CertificateVerificationError](err)
 	if !ok {
 		return nil

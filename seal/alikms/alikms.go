@@ -69,8 +69,9 @@ type Options struct {
 
 	Credentials Credentials
 
-	// CAFile is a file of PEM certificates, read by [New]: the only
-	// authorities to trust, as a dedicated gateway needs. Empty = the system's.
+	// CAFile is a file of PEM certificates, read with each call: the only
+	// authorities to trust, as a dedicated gateway needs. What was read last holds
+	// while it cannot be read; before that a call fails. Empty = the system's.
 	CAFile string
 
 	// Proxy is the URL of a proxy (http, https, socks5), which may name user

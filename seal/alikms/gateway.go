@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -32,7 +30,7 @@ const (
 // A gateway is the service as seen from here.
 type gateway struct {
 	endpoint    *url.URL
-	transport   *http.Transport
+	transport   http.RoundTripper
 	credentials Credentials
 	timeout     time.Duration
 	caFile      string
@@ -84,17 +82,6 @@ func (g *gateway) configure(o Options) error {
 		dialer.Control = loopbackOnly // localhost is what the resolver says
 	}
 
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		tlsConfig.RootCAs = x509.NewCertPool()
-		if err != nil {
-			fault("CA file: %w", err)
-		} else if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
-			fault("CA file %s: holds no PEM certificate", o.CAFile)
-		}
-	}
-
 	var proxy func(*http.Request) (*url.URL, error)
 	if o.Proxy != "" {
 		p, err := url.Parse(o.Proxy) // its error would repeat the password
@@ -107,15 +94,15 @@ func (g *gateway) configure(o Options) error {
 		proxy = http.ProxyURL(p)
 	}
 
-	g.transport = &http.Transport{
+	g.transport = trust.Transport(&http.Transport{
 		Proxy:                  proxy,
 		DialContext:            dial,
-		TLSClientConfig:        tlsConfig,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    g.timeout,
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
-	}
+	}, o.CAFile)
 	return errors.Join(errs...)
 }
 

@@ -31,10 +31,10 @@ type Options struct {
 	// has: for private links and emulators. Certificates are still verified
 	// against the endpoint's name.
 	DialAddress string
-	// CA are certificates in PEM that are trusted in the place of the
-	// system's.
-	CA     []byte
-	CAFile string // where CA is from, as errors name it
+	// CAFile is a file of PEM certificates that are trusted in the place of the
+	// system's, read with each request. What was read last holds while it cannot
+	// be read; before that a request fails.
+	CAFile string
 	// Proxy is the URL of a proxy. ProxyFromEnvironment takes it from
 	// HTTPS_PROXY and NO_PROXY instead. Default: none, whatever the
 	// environment says.

@@ -660,7 +660,7 @@ func BenchmarkPut(b *testing.B) {
 			srv := httptest.NewUnstartedServer(h)
 			if tls {
 				srv.StartTLS()
-				o.Endpoint, o.CA = "https://example.com", certificate(srv)
+				o.Endpoint, o.CAFile = "https://example.com", certificate(b, srv)
 			} else {
 				srv.Start()
 				o.Endpoint = "http://example.com"

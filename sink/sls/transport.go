@@ -3,7 +3,6 @@ package sls
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sealtail/internal/trust"
 )
 
 // check returns the endpoint's scheme, or all that is wrong with o.
@@ -85,7 +86,7 @@ func hostOnly(address string) string {
 var errNotLoopback = errors.New("http:// is for loopback addresses only; use https://")
 
 // transport returns what opens connections as o says.
-func (o *Options) transport(scheme string) (*http.Transport, error) {
+func (o *Options) transport(scheme string) (http.RoundTripper, error) {
 	t := &http.Transport{
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    10 * time.Second,
@@ -93,12 +94,6 @@ func (o *Options) transport(scheme string) (*http.Transport, error) {
 		MaxIdleConnsPerHost:    8,
 		MaxResponseHeaderBytes: 64 << 10,
 		WriteBufferSize:        64 << 10,
-	}
-	if len(o.CA) > 0 {
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(o.CA) {
-			return nil, errors.New("CA: no certificate in PEM")
-		}
 	}
 	switch {
 	case o.ProxyFromEnvironment:
@@ -130,5 +125,5 @@ func (o *Options) transport(scheme string) (*http.Transport, error) {
 		}
 		return d.DialContext(ctx, network, address)
 	}
-	return t, nil
+	return trust.Transport(t, o.CAFile), nil
 }

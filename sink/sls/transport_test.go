@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,6 @@ func TestNewChecks(t *testing.T) {
 		"http, proxy of env": {func(o *sls.Options) { o.Endpoint, o.ProxyFromEnvironment = "http://127.0.0.1", true }, "proxy"},
 		"proxy and address":  {func(o *sls.Options) { o.DialAddress, o.Proxy = "127.0.0.1", "http://127.0.0.1:3128" }, "exclude"},
 		"proxy":              {func(o *sls.Options) { o.Proxy = "http://user:hunter2@" }, "proxy"},
-		"CA":                 {func(o *sls.Options) { o.CA = []byte("no PEM") }, "CA"},
 		"region":             {func(o *sls.Options) { o.Region = "" }, "region"},
 		"project":            {func(o *sls.Options) { o.Project = "evil.example/" }, "project"},
 		"empty project":      {func(o *sls.Options) { o.Project = "" }, "project"},
@@ -77,12 +77,23 @@ func server(t *testing.T, h http.Handler, change func(*httptest.Server)) sls.Opt
 	o := options(&keys{})
 	o.Endpoint = "https://example.com"
 	o.DialAddress = srv.Listener.Addr().String()
-	o.CA = certificate(srv)
+	o.CAFile = certificate(t, srv)
 	return o
 }
 
-func certificate(srv *httptest.Server) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+// certificate returns a file of srv's.
+func certificate(t testing.TB, srv *httptest.Server) string {
+	t.Helper()
+	return caFile(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}))
+}
+
+func caFile(t testing.TB, pem []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(name, pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 func client(t *testing.T, o sls.Options) *sls.Client {
@@ -101,6 +112,7 @@ var answering = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 })
 
 func TestTLS(t *testing.T) {
+	other := caFile(t, []byte(otherCA))
 	for name, c := range map[string]struct {
 		server func(*httptest.Server)
 		client func(*sls.Options)
@@ -108,8 +120,9 @@ func TestTLS(t *testing.T) {
 		class  sls.Class
 	}{
 		"own CA":       {nil, nil, "", ""},
-		"system's CAs": {nil, func(o *sls.Options) { o.CA = nil }, "the route has no ca_file; name in ca_file", sls.Untrusted},
-		"other CA":     {nil, func(o *sls.Options) { o.CA, o.CAFile = []byte(otherCA), "/etc/ca.pem" }, "its authority is not in ca_file /etc/ca.pem", sls.Untrusted},
+		"system's CAs": {nil, func(o *sls.Options) { o.CAFile = "" }, "the route has no ca_file; name in ca_file", sls.Untrusted},
+		"other CA":     {nil, func(o *sls.Options) { o.CAFile = other }, "its authority is not in ca_file " + other, sls.Untrusted},
+		"no CA file":   {nil, func(o *sls.Options) { o.CAFile = "/nowhere/ca.pem" }, "open /nowhere/ca.pem: no such file or directory; put a file", sls.Untrusted},
 		"other name":   {nil, func(o *sls.Options) { o.Endpoint = "https://sls.test" }, `it is not for "prod-logs.sls.test"; see whether endpoint`, sls.Untrusted},
 		"TLS 1.1": {func(s *httptest.Server) {
 			s.TLS.MinVersion, s.TLS.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
