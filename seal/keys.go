@@ -170,6 +170,7 @@ func (ks *Keys) call(ctx context.Context) answer {
 	return answer{key, err}
 }
 
+// answered takes an answer; step tells of it, or take if that is sooner.
 func (ks *Keys) answered(a answer) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -188,7 +189,6 @@ func (ks *Keys) answered(a answer) {
 			a.key.release()
 		}
 	}
-	ks.settle(now)
 }
 
 // stop wipes the data key for good and reports that a call is under way.
@@ -202,8 +202,7 @@ func (ks *Keys) stop() (calling bool) {
 		ks.life.phase = Init
 	}
 	ks.settle(now)
-	close(ks.changed)
-	ks.changed = make(chan struct{})
+	close(ks.changed) // for good: nothing changes any more
 	return ks.life.calling
 }
 

@@ -119,7 +119,7 @@ func run(t *testing.T, ks *seal.Keys) {
 		if err := <-done; err != nil {
 			t.Errorf("Run: got %v, want nil", err)
 		}
-		if k, err := ks.Take(t.Context(), 1); err == nil {
+		if k, err := ks.Take(context.Background(), 1); err == nil {
 			t.Errorf("take after Run: got key %d, want an error", serial(k))
 		}
 	})
@@ -684,6 +684,26 @@ func TestKeysPauseEndsFirst(t *testing.T) {
 	})
 }
 
+// Who waits for a data key is told when there will be none.
+func TestKeysTakeEndsWithRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{err: errOut})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		ctx, cancel := context.WithCancel(t.Context())
+		done, took := make(chan error, 1), make(chan error, 1)
+		go func() { done <- ks.Run(ctx) }()
+		go func() { _, err := ks.Take(context.Background(), 1); took <- err }()
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-took; err == nil {
+			t.Error("got a data key")
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestKeysTakeEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := newFake(t, act{err: errOut})
@@ -787,7 +807,7 @@ func TestKeysFailures(t *testing.T) {
 		{act{err: errRefused}, seal.Credentials, "InvalidAccessKeyId", seal.Credentials},
 		{act{err: errRevoked}, seal.Revoked, "Rejected.Disabled", seal.Revoked},
 		{act{err: errMisfit}, seal.Misfit, "InvalidParameter", seal.Misfit},
-		{act{err: &seal.KMSError{Class: 99}}, 99, "", 99},
+		{act{err: &seal.KMSError{Class: 5}}, 5, "", 5},
 		{act{hang: true}, seal.Outage, "Timeout", seal.Outage},
 		{act{data: func(d *seal.DataKey) { d.Recipients = nil }}, seal.Misfit, "Answer", seal.Misfit},
 	} {
@@ -832,6 +852,12 @@ func TestKeysWipeAfterUse(t *testing.T) {
 		if b.DEK() != nil {
 			t.Error("the data key is not wiped at its last release")
 		}
+		defer func() {
+			if recover() == nil {
+				t.Error("a data key can be released twice")
+			}
+		}()
+		b.Release()
 	})
 }
 
@@ -911,6 +937,23 @@ func TestKeysStopInACall(t *testing.T) {
 	}
 }
 
+// What is no data key is wiped too.
+func TestKeysWipeBadAnswers(t *testing.T) {
+	for name, spoil := range map[string]func(*seal.DataKey){
+		"31 bytes":   func(d *seal.DataKey) { d.Plain.Wipe(); d.Plain = seal.NewSecret(31) },
+		"for nobody": func(d *seal.DataKey) { d.Recipients = nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var plain seal.Secret
+			kms := newFake(t, act{data: func(d *seal.DataKey) { spoil(d); plain = d.Plain }})
+			run(t, seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context))
+			if plain.Bytes() != nil {
+				t.Errorf("%s: not wiped", name)
+			}
+		})
+	}
+}
+
 // Takers on all sides while data keys rotate as fast as they can.
 func TestKeysConcurrentTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -940,28 +983,73 @@ func TestKeysConcurrentTakes(t *testing.T) {
 }
 
 func TestKeysLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.DebugLevel)
-		kms := newFake(t, act{from: 32 * time.Minute, err: errRevoked}, act{from: time.Hour})
-		ks := seal.NewKeys(seal.KeyOptions{Log: zap.New(core)}, kms, seal.AES256GCM, kms.context)
-		ks.SetRandom(middle)
-		run(t, ks)
-		time.Sleep(2 * time.Hour)
-		synctest.Wait()
-		var got []string
-		for _, e := range logs.All() {
-			got = append(got, e.Level.String()+": "+e.Message)
-		}
-		want := []string{
+	for _, tt := range []struct {
+		name   string
+		o      seal.KeyOptions
+		script []act
+		want   []string
+	}{
+		{"revoked, and back", seal.KeyOptions{}, []act{{}, {from: 32 * time.Minute, err: errRevoked}, {from: time.Hour}}, []string{
 			"info: data key ready",
 			"info: data key rotated",
 			"warn: data key not refreshed, sealing goes on",
 			"warn: sealing paused, no data key",
 			"info: data key ready",
 			"info: data key rotated",
+		}},
+		{"too old before a refresh", seal.KeyOptions{Refresh: time.Hour, HardAge: 59 * time.Minute}, []act{{}, {from: 1, takes: time.Second}}, []string{
+			"info: data key ready",
+			"info: data key ended, waiting for the next",
+			"info: data key ready",
+			"info: data key ended, waiting for the next",
+			"info: data key ready",
+		}},
+		{"another reason", seal.KeyOptions{RetryMax: time.Second}, []act{{err: errOut}, {from: time.Minute, err: errUnknown}, {from: 2 * time.Minute, err: errMisfit}}, []string{
+			"warn: sealing paused, no data key",
+			"warn: sealing paused, no data key",
+			"warn: sealing paused, no data key",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				core, logs := observer.New(zap.DebugLevel)
+				tt.o.Log = zap.New(core)
+				kms := newFake(t, tt.script...)
+				ks := seal.NewKeys(tt.o, kms, seal.AES256GCM, kms.context)
+				ks.SetRandom(middle)
+				run(t, ks)
+				time.Sleep(2 * time.Hour)
+				synctest.Wait()
+				var got []string
+				for _, e := range logs.All() {
+					got = append(got, e.Level.String()+": "+e.Message)
+					if next, ok := e.ContextMap()["next"].(time.Time); e.Message == "sealing paused, no data key" && (!ok || !next.After(e.Time)) {
+						t.Errorf("%s: %s, the next call: %v", e.Message, e.Time, e.ContextMap()["next"])
+					}
+				}
+				if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+					t.Errorf("got\n%q\nwant\n%q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A pause that begins in a call tells of no call after it.
+func TestKeysLogInACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.WarnLevel)
+		kms := newFake(t, act{}, act{from: 1, hang: true})
+		ks := seal.NewKeys(seal.KeyOptions{Grace: -1, HardAge: 6 * time.Minute, CallTimeout: time.Hour, Log: zap.New(core)}, kms, seal.AES256GCM, kms.context)
+		ks.SetRandom(middle)
+		run(t, ks)
+		time.Sleep(7 * time.Minute)
+		all := logs.All()
+		if len(all) != 1 || all[0].Message != "sealing paused, no data key" || all[0].ContextMap()["code"] != "Timeout" {
+			t.Fatalf("got %v", all)
 		}
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("got\n%q\nwant\n%q", got, want)
+		if next, ok := all[0].ContextMap()["next"]; ok {
+			t.Errorf("the next call: got %v, want none", next)
 		}
 	})
 }
@@ -982,12 +1070,27 @@ func TestKeysState(t *testing.T) {
 		defer k.Release()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
+		one := seal.NewSecret(32)
+		defer one.Wipe()
+		locked := one.Locked()
 		s := ks.State()
 		if s.Phase != seal.Degraded || s.Code != "503" || !errors.Is(s.Err, errOut) || s.KeyID != "cmk" || s.DEKID != k.ID() ||
 			s.DEKAge != 10*time.Minute || s.DEKEnds.Sub(kms.start) != 2*time.Hour || s.Batches != 1 || s.Bytes != 1000 ||
 			s.Proof.Sub(kms.start) != 5*time.Minute || s.Since.Sub(kms.start) != 10*time.Minute ||
-			s.Next.Sub(kms.start) != 10*time.Minute+250*time.Millisecond || s.Calls != 3 || s.Rotated != 1 || s.Failed[seal.Outage] != 1 {
+			s.Next.Sub(kms.start) != 10*time.Minute+250*time.Millisecond || s.Locked != locked || s.Calls != 3 || s.Rotated != 1 || s.Failed[seal.Outage] != 1 {
 			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+// A key id that is no text is shown in hex.
+func TestKeysStateOfBinaryKeyID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := newFake(t, act{data: func(d *seal.DataKey) { d.Recipients[0].KeyID = []byte{0xff, 0x00, 0xa5} }})
+		ks := seal.NewKeys(seal.KeyOptions{}, kms, seal.AES256GCM, kms.context)
+		run(t, ks)
+		if got, want := ks.State().KeyID, "ff00a5"; got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
@@ -995,15 +1098,15 @@ func TestKeysState(t *testing.T) {
 // A call that hangs beyond its time is overdue; waiting for hours is not.
 func TestKeysOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kms := newFake(t, act{err: errOut})
+		kms := newFake(t, act{err: errOut, takes: 4 * time.Second})
 		hold := make(chan struct{})
 		ks := seal.NewKeys(seal.KeyOptions{}, hangs{kms, 3 * time.Hour, hold}, seal.AES256GCM, kms.context)
 		if o := ks.State().Overdue; o != 0 {
 			t.Errorf("before Run: %v", o)
 		}
 		run(t, ks)
-		for range 3 * 60 {
-			time.Sleep(time.Minute)
+		for range 3 * 60 * 60 {
+			time.Sleep(time.Second)
 			if o := ks.State().Overdue; o != 0 {
 				t.Fatalf("in an outage: %v", o)
 			}
