@@ -78,13 +78,14 @@ func (d *decoder) checkListen(at, address string) {
 }
 
 // checkPath wants an absolute path and cleans it. A path that could not be
-// read is empty and has its fault already.
+// read is empty and has its fault already. What is no path is not repeated: by
+// a slip it is the secret instead of the name of its file.
 func (d *decoder) checkPath(at string, p *string) {
 	if *p == "" {
 		return
 	}
 	if !filepath.IsAbs(*p) {
-		d.fault(at, "write the whole path, from /", "%q is not absolute", *p)
+		d.fault(at, "write the whole path, from /", "is no absolute path")
 		*p = ""
 		return
 	}

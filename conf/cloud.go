@@ -73,7 +73,7 @@ func (d *decoder) checkRoute(at string, r *Route) {
 	}
 	host, port, err := net.SplitHostPort(r.DialAddress)
 	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
-		d.fault(join(at, "dial_address"), "write HOST:PORT", "%q is no address", r.DialAddress)
+		d.fault(join(at, "dial_address"), "write HOST:PORT", "is no address")
 	}
 	if r.Proxy != "" {
 		d.fault(join(at, "dial_address"), "remove it, or proxy", "goes without proxy only")

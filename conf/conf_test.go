@@ -304,3 +304,41 @@ func TestStateDir(t *testing.T) {
 		}
 	}
 }
+
+// A secret that is written, by a slip, where its file or an address is wanted
+// is repeated by nobody.
+func TestSlips(t *testing.T) {
+	const canary = "PWCANARY77"
+	credentials := func(key string) string {
+		return strings.Replace(`credentials = { type = "file", access_key_id_file = "/id", access_key_secret_file = "/secret", security_token_file = "/token" }`,
+			key, key[:strings.Index(key, " ")]+` = "${SLIP}"`, 1)
+	}
+	for _, tt := range []struct{ key, line string }{
+		{"access_key_id_file", credentials(`access_key_id_file = "/id"`)},
+		{"access_key_secret_file", credentials(`access_key_secret_file = "/secret"`)},
+		{"security_token_file", credentials(`security_token_file = "/token"`)},
+		{"ca_file", `route = { ca_file = "${SLIP}" }`},
+		{"proxy", `route = { proxy = "${SLIP}" }`},
+		{"dial_address", `route = { dial_address = "${SLIP}" }`},
+		{"endpoint", `endpoint = "${SLIP}"`},
+	} {
+		t.Run(tt.key, func(t *testing.T) {
+			text := "[key.kms]\nprovider = \"alikms\"\nkey_id = \"k\"\n" + tt.line + "\n"
+			_, err := conf.Parse("slip.toml", []byte(text), func(string) (string, bool) { return canary, true })
+			var faults conf.Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("got %v, want faults", err)
+			}
+			found := false
+			for _, f := range faults {
+				found = found || strings.HasSuffix(f.Key, "."+tt.key) && f.Problem != "missing"
+				if strings.Contains(fmt.Sprintf("%+v", f), canary) {
+					t.Errorf("repeated: %+v", f)
+				}
+			}
+			if !found {
+				t.Errorf("got no fault of %s: %v", tt.key, err)
+			}
+		})
+	}
+}

@@ -254,6 +254,10 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("%q: got %v", name, err)
 		}
 	}
+	// It may be the secret itself.
+	if _, err := cred.Systemd("id", "a/canary", ""); err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "name of the secret") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestEnvironment(t *testing.T) {

@@ -50,14 +50,14 @@ func Systemd(id, secret, token string) (Files, error) {
 	}
 	var f Files
 	for _, n := range []struct {
-		name string
-		path *string
-	}{{id, &f.AccessKeyID}, {secret, &f.AccessKeySecret}, {token, &f.SecurityToken}} {
+		what, name string
+		path       *string
+	}{{"id", id, &f.AccessKeyID}, {"secret", secret, &f.AccessKeySecret}, {"token", token, &f.SecurityToken}} {
 		if n.name == "" && n.path == &f.SecurityToken {
 			continue
 		}
 		if n.name == "" || n.name == "." || n.name == ".." || strings.ContainsRune(n.name, '/') {
-			return Files{}, &Error{Malformed, fmt.Sprintf("%q", n.name), errors.New("is no name of a credential; give the NAME of LoadCredential=NAME:PATH")}
+			return Files{}, &Error{Malformed, "the name of the " + n.what, errors.New("is no name of a credential; give the NAME of LoadCredential=NAME:PATH")}
 		}
 		*n.path = filepath.Join(dir, n.name)
 	}
