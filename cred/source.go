@@ -19,8 +19,9 @@ type Source struct {
 	turn chan struct{} // holds one value while somebody fetches
 
 	mu      sync.Mutex
-	good    *found // nil = none yet; what it points to does not change
-	err     error  // of the newest fetch
+	good    *found    // nil = none yet; what it points to does not change
+	err     error     // of the newest fetch
+	failing time.Time // when the fetches in vain began
 	tried   time.Time
 	fetches int64 // finished
 	failed  int64 // of these
@@ -75,13 +76,14 @@ type State struct {
 	Fetches int64     // how often they were looked up
 	Failed  int64     // how often in vain
 	Err     error     // of the newest look-up, an [*Error]; nil = it went well
+	Failing time.Time // since when look-ups go in vain; zero = the newest did not
 }
 
 // State returns how s stands.
 func (s *Source) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := State{Fetches: s.fetches, Failed: s.failed, Err: s.err}
+	st := State{Fetches: s.fetches, Failed: s.failed, Err: s.err, Failing: s.failing}
 	if s.good != nil {
 		st.Fetched, st.Expires = s.good.at, s.good.c.Expires
 	}
@@ -139,9 +141,12 @@ func (s *Source) note(c Credentials, stamp string, err error) {
 	s.tried, s.err = now, err
 	if err != nil {
 		s.failed++
+		if s.failing.IsZero() {
+			s.failing = now
+		}
 		return
 	}
-	s.good = f
+	s.good, s.failing = f, time.Time{}
 }
 
 func (f *found) expired(now time.Time) bool {

@@ -76,6 +76,15 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 	case k.State != "ready" && k.State != "refreshing" && k.State != "init":
 		add(Warning, l.Name, "data key not refreshed, sealing goes on until "+clock(k.Ends)+": "+keyWords(k), k.Since, keyFix(l))
 	}
+	for _, at := range []struct {
+		section string
+		access  Access
+	}{{"[key." + l.KeyRef + "]", k.Access}, {"[sink." + l.To + "]", l.Sink.Access}} {
+		if a := at.access; a.Error != "" {
+			add(Warning, l.Name, "the access key of "+at.section+" cannot be looked up, the one found last is used: "+a.Error, a.Since,
+				"mend what the error names (there, with mode 0600, of the agent's user) before a restart: that would find none; it is looked up again with the next call, by itself")
+		}
+	}
 	if l.Spool.Waiting != "" {
 		what, fix := room(s, l)
 		if l.Paused.Why == "" {

@@ -131,6 +131,14 @@ type Key struct {
 	Calls   int64     `json:"calls"`
 	Failed  int64     `json:"failed"`
 	Rotated int64     `json:"rotated"`
+	Access  Access    `json:"access,omitzero"`
+}
+
+// An Access says why an access key cannot be looked up, while the one that was
+// found last is used. The zero Access is that it can, or need not be.
+type Access struct {
+	Error string    `json:"error"` // of the newest look-up: one goes with each call
+	Since time.Time `json:"since"`
 }
 
 // Sealed is what the pipeline made.
@@ -177,6 +185,7 @@ type Sink struct {
 	Failing   time.Time `json:"failing_since,omitzero"`
 	Retries   uint64    `json:"retries"`
 	Parked    uint64    `json:"parked"`
+	Access    Access    `json:"access,omitzero"`
 }
 
 // Rates are as of the last ten seconds; an ETA of -1 is more than a month, or never.

@@ -222,6 +222,12 @@ func TestFix(t *testing.T) {
 		{"a broken credentials file", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "NoCredentials", Error: "has mode 0644"}
 		}, []string{"finds its access key"}, []string{"network"}},
+		{"a credentials file that went missing", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key.Access = status.Access{Error: "/etc/k: no such file", Since: noon.Add(-time.Minute)}
+		}, []string{"WARNING", "the access key of [key.main] cannot be looked up, the one found last is used: /etc/k: no such file", "before a restart"}, []string{"[sink.", "paused"}},
+		{"a sink's credentials file that went missing", func(_ *status.Snapshot, l *status.Stream) {
+			l.Sink.Access = status.Access{Error: "/etc/s: no such file", Since: noon}
+		}, []string{"the access key of [sink.archive] cannot be looked up"}, []string{"[key.main]"}},
 		{"a wrong route", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "Network", Error: "connection refused"}
 		}, []string{"dial_address, ca_file"}, []string{"nothing to do"}},

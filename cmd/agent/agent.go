@@ -44,7 +44,8 @@ type agent struct {
 
 type runningKeys struct {
 	*seal.Keys
-	ring *ring // nil = they are not a keyring's
+	ring    *ring         // nil = they are not a keyring's
+	trouble accessTrouble // of the access key; nil = there is none
 	task
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -14,6 +15,7 @@ import (
 	"sealtail/sink"
 	"sealtail/sink/dir"
 	"sealtail/sink/sls"
+	"sealtail/status"
 )
 
 // A describer tells what a CMK is.
@@ -71,7 +73,24 @@ func (c *sm4CMK) Generate(ctx context.Context, context []byte) (seal.DataKey, er
 
 // openSLS opens no connection.
 func openSLS(s conf.Sink) (*sls.Client, error) {
-	return cloud.Logstore(s, "sealtail/"+version())
+	return cloud.Logstore(s, userAgent())
+}
+
+func userAgent() string { return "sealtail/" + version() }
+
+// An accessTrouble tells why an access key cannot be looked up while the one
+// before is used, and since when.
+type accessTrouble func() (since time.Time, err error)
+
+func (t accessTrouble) status() (s status.Access) {
+	if t == nil {
+		return s
+	}
+	since, err := t()
+	if err != nil {
+		s.Since, s.Error = since, err.Error()
+	}
+	return s
 }
 
 func encryptionOf(s conf.Sink) sls.Encryption {
@@ -82,8 +101,9 @@ func encryptionOf(s conf.Sink) sls.Encryption {
 // A store is where a line ends.
 type store struct {
 	sink.Store
-	inFlight   int // requests at a time
-	maxRequest int // bytes of envelopes in one
+	trouble    accessTrouble // of the access key; nil = there is none
+	inFlight   int           // requests at a time
+	maxRequest int           // bytes of envelopes in one
 	close      func() error
 }
 
@@ -93,7 +113,11 @@ func openStore(cfg *conf.Config, s conf.Stream, log *zap.Logger) (store, error) 
 		d := dir.New(dir.Options{Path: to.Path, Stream: s.Name, MaxBytes: int64(to.MaxBytes), MaxAge: to.MaxAge})
 		return store{Store: d, close: d.Close}, nil
 	}
-	client, err := openSLS(to)
+	access, err := cloud.Credentials(to.Credentials)
+	if err != nil {
+		return store{}, err
+	}
+	client, err := access.Logstore(to, userAgent())
 	if err != nil {
 		return store{}, err
 	}
@@ -102,7 +126,9 @@ func openStore(cfg *conf.Config, s conf.Stream, log *zap.Logger) (store, error) 
 		Encryption: encryptionOf(to), KeyState: logstoreKeyState(cfg, s),
 		Tell: func(text string) { log.Warn("Logstore", zap.String("note", text)) },
 	})
-	return store{Store: st, inFlight: 2, maxRequest: sls.MaxEnvelopes, close: func() error { client.Close(); return nil }}, err
+	return store{
+		Store: st, trouble: access.Trouble, inFlight: 2, maxRequest: sls.MaxEnvelopes, close: func() error { client.Close(); return nil },
+	}, err
 }
 
 // logstoreKeyState asks about the Logstore's CMK with the credentials of the

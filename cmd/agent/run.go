@@ -23,6 +23,7 @@ import (
 	"sealtail/internal/command"
 	"sealtail/internal/durable"
 	"sealtail/seal"
+	"sealtail/seal/alikms"
 	"sealtail/status"
 )
 
@@ -145,11 +146,15 @@ func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger, waits func() wai
 		keys.ring = openRing(k.File, waits, log)
 		kms = keys.ring
 	} else {
-		client, err := cloud.KMS(k)
+		access, err := cloud.Credentials(k.Credentials)
+		var client *alikms.Client
+		if err == nil {
+			client, err = access.KMS(k)
+		}
 		if err != nil {
 			return nil, startFault(cfg, "key."+s.Key, k.Credentials, err)
 		}
-		kms = client
+		kms, keys.trouble = client, access.Trouble
 		if suite == seal.SM4GCM {
 			kms = &sm4CMK{KMS: client, describe: client, required: k.RequireSM4CMK, log: log}
 		}

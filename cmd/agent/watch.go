@@ -50,6 +50,7 @@ type watching struct {
 	descriptors int64
 	counted     time.Time
 
+	access  map[string]string // [key.NAME] or [sink.NAME] → why its access key cannot be looked up
 	line    string
 	fed     time.Time
 	stalled bool
@@ -64,6 +65,7 @@ func (a *agent) look(w *watching) {
 	}
 	s := a.snapshot(w.descriptors)
 	a.board.Post(s)
+	a.tellAccess(w, s)
 	var tell []string
 	if line := s.Line(); line != w.line {
 		w.line = line
@@ -89,6 +91,31 @@ func (a *agent) look(w *watching) {
 	if len(tell) > 0 {
 		a.tell(a.systemd.Notify(tell...))
 	}
+}
+
+// tellAccess logs of each access key when it cannot be looked up, and when it
+// can be again.
+func (a *agent) tellAccess(w *watching, s *status.Snapshot) {
+	now := make(map[string]string)
+	note := func(of string, x status.Access) {
+		if now[of] == "" {
+			now[of] = x.Error
+		}
+	}
+	for i := range s.Streams {
+		l := &s.Streams[i]
+		note("key."+l.KeyRef, l.Key.Access)
+		note("sink."+l.To, l.Sink.Access)
+	}
+	for of, err := range now {
+		switch before := w.access[of]; {
+		case err != "" && before == "":
+			a.log.Warn("access key cannot be looked up, the one found last is used", zap.String("of", of), zap.String("error", err))
+		case err == "" && before != "":
+			a.log.Info("access key is found again", zap.String("of", of))
+		}
+	}
+	w.access = now
 }
 
 // listen answers at the socket and the address until ctx ends. What cannot be
@@ -137,6 +164,7 @@ func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 		}
 		keys := a.keys[keysOf(l.stream)]
 		x := l.status(c, a.cfg.Sinks[c.Sink], keys.State(), now)
+		x.Key.Access, x.Sink.Access = keys.trouble.status(), l.store.trouble.status()
 		x.Spool.Keys = l.spooledKeys()
 		x.Spool.Destroyed = keys.ring.destroyedOf(x.Spool.Keys)
 		l.trend.Add(now, &x)

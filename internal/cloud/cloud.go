@@ -8,6 +8,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"time"
 
 	"sealtail/conf"
 	"sealtail/cred"
@@ -49,22 +50,32 @@ func (n nowhere) Fetch(context.Context) (cred.Credentials, error) { return cred.
 // Stamp is for [cred.Provider].
 func (nowhere) Stamp() string { return "" }
 
+// Trouble returns why the newest look-up failed, and since when they do, while
+// the access key that was found last is used in its place; nil = there is none.
+func (access AccessKey) Trouble() (since time.Time, err error) {
+	s := access.source.State()
+	if s.Err == nil || s.Fetched.IsZero() || !s.Expires.IsZero() && !time.Now().Before(s.Expires) {
+		return time.Time{}, nil // Get tells the rest
+	}
+	return s.Failing, s.Err
+}
+
 // Get is for [alikms.Credentials].
-func (k AccessKey) Get(ctx context.Context) (id, secret, token string, err error) {
-	return reveal(k.source.Get(ctx))
+func (access AccessKey) Get(ctx context.Context) (id, secret, token string, err error) {
+	return reveal(access.source.Get(ctx))
 }
 
 // Refresh is for [alikms.Credentials].
-func (k AccessKey) Refresh(ctx context.Context) (id, secret, token string, err error) {
-	return reveal(k.source.Refresh(ctx))
+func (access AccessKey) Refresh(ctx context.Context) (id, secret, token string, err error) {
+	return reveal(access.source.Refresh(ctx))
 }
 
 // AccessKey is for [sls.Credentials].
-func (k AccessKey) AccessKey(ctx context.Context, fresh bool) (id, secret, token string, err error) {
+func (access AccessKey) AccessKey(ctx context.Context, fresh bool) (id, secret, token string, err error) {
 	if fresh {
-		return k.Refresh(ctx)
+		return access.Refresh(ctx)
 	}
-	return k.Get(ctx)
+	return access.Get(ctx)
 }
 
 func reveal(c cred.Credentials, err error) (id, secret, token string, _ error) {
@@ -78,6 +89,11 @@ func KMS(k conf.Key, allow ...string) (*alikms.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return access.KMS(k, allow...)
+}
+
+// KMS is as the function, with an access key of its own.
+func (access AccessKey) KMS(k conf.Key, allow ...string) (*alikms.Client, error) {
 	return alikms.New(alikms.Options{
 		Endpoint: k.Endpoint, KeyID: k.KeyID, Allow: allow, Credentials: access, Timeout: k.CallTimeout,
 		CAFile: k.Route.CAFile, Proxy: k.Route.Proxy, DialAddress: k.Route.DialAddress,
@@ -91,6 +107,11 @@ func Logstore(s conf.Sink, userAgent string) (*sls.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return access.Logstore(s, userAgent)
+}
+
+// Logstore is as the function, with an access key of its own.
+func (access AccessKey) Logstore(s conf.Sink, userAgent string) (*sls.Client, error) {
 	return sls.New(sls.Options{
 		Endpoint: s.Endpoint, Region: s.Region, Project: s.Project, Logstore: s.Logstore, Credentials: access,
 		DialAddress: s.Route.DialAddress, Proxy: s.Route.Proxy, CAFile: s.Route.CAFile, UserAgent: userAgent,
