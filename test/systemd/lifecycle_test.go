@@ -166,7 +166,8 @@ func TestOutageAcrossUpgrade(t *testing.T) {
 }
 
 // pastRestarts rotates files in a pause until those of its beginning are
-// deleted, restarts the agent, and upgrades it after between.
+// deleted, restarts the agent, and upgrades it after between. Files are rotated
+// on while it restarts.
 func (m *machine) pastRestarts(between func()) {
 	m.t.Helper()
 	pid := m.property("MainPID")
@@ -185,7 +186,10 @@ func (m *machine) pastRestarts(between func()) {
 	if files := m.sh("stat -c %i /var/log/app/*"); strings.Contains(files, held) {
 		m.t.Fatalf("inode %s is there still: %s", held, files)
 	}
-	m.run("systemctl", "restart", "sealtail")
+	m.run("systemctl", "restart", "--no-block", "sealtail")
+	for range 4 { // while it stops: files are born and deleted
+		m.rotate()
+	}
 	waits("the restarted agent", older)
 	for range 3 {
 		m.rotate()
