@@ -85,4 +85,26 @@ func sinkFix(s *Snapshot, l *Stream) string {
 	return fix + again
 }
 
+// StateFix says what to do about an error below the state directory dir, which
+// ended a start; "" = it is none that is known.
+func StateFix(dir string, err error) string {
+	fix := fileFix(err)
+	switch {
+	case fix != "":
+	case isAny(err, unix.ENOSPC):
+		fix = "free room on the disk of " + dir + " (df -h, df -i)"
+	case isAny(err, unix.EDQUOT):
+		fix = "raise the quota of the agent's user on the disk of " + dir + " (quota), or free room"
+	case isAny(err, unix.EROFS):
+		fix = "under systemd leave the state to StateDirectory=, or name " + dir + " in ReadWritePaths= of [Service] (systemctl edit sealtail); else its file system is read-only: dmesg -T tells why, mount -o remount,rw"
+	case isAny(err, unix.EACCES, unix.EPERM):
+		fix = "let the agent's user write to " + dir + " and what is in it (chown -R), or set agent.state_dir to a directory that it may write to"
+	case isAny(err, unix.ENOTDIR, unix.EEXIST):
+		fix = "something that is no directory is in the way: move it, or set agent.state_dir to another"
+	default:
+		return ""
+	}
+	return fix + "; systemd and Kubernetes start the agent again by themselves"
+}
+
 func (s *Snapshot) spoolDir(l *Stream) string { return s.Process.StateDir + "/streams/" + l.Name }

@@ -94,12 +94,12 @@ func newLog(w io.Writer) *zap.Logger {
 func runAgent(ctx context.Context, cfg *conf.Config, again <-chan os.Signal, log *zap.Logger) error {
 	lock, err := lockState(ctx, cfg.Agent.StateDir)
 	if err != nil {
-		return err
+		return stateFault(cfg, err)
 	}
 	defer lock.Close()
 	id, err := openIdentity(cfg.Agent.StateDir)
 	if err != nil {
-		return newer(err)
+		return stateFault(cfg, newer(err))
 	}
 	if id.replaced {
 		log.Warn("this state is from another machine: new signing keys and new streams begin; what is spooled ships as it is")
@@ -116,7 +116,7 @@ func runAgent(ctx context.Context, cfg *conf.Config, again <-chan os.Signal, log
 		log.Warn("descriptors that came with the start are not known", zap.Error(err))
 	}
 	a.held = newHeldFiles(a.systemd, came, log)
-	return a.run(ctx, again)
+	return stateFault(cfg, a.run(ctx, again))
 }
 
 // A keyUse is what one data key serves: streams share it only if they have
@@ -177,6 +177,15 @@ func keyOptions(k conf.Key, log *zap.Logger) seal.KeyOptions {
 	return o
 }
 
+// stateFault is an error of the state directory, with what to do about it unless
+// it says so itself. Nothing else on this host ends the agent.
+func stateFault(cfg *conf.Config, err error) error {
+	if _, ok := errors.AsType[*command.Failure](err); ok {
+		return err
+	}
+	return command.Hinted(err, status.StateFix(cfg.Agent.StateDir, err))
+}
+
 // private wants a directory that others have no rights on.
 func private(dir string) error {
 	info, err := os.Stat(dir)
@@ -209,7 +218,7 @@ func ours(dir string) error {
 // waits a second for who holds the lock for a moment, as sealtail identity.
 func lockState(ctx context.Context, dir string) (io.Closer, error) {
 	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
-		return nil, command.Hinted(fmt.Errorf("make state directory: %w", err), "set agent.state_dir to a directory that this user may write")
+		return nil, fmt.Errorf("make state directory: %w", err)
 	}
 	if err := private(dir); err != nil {
 		return nil, command.Hinted(err, "chmod 0700 "+dir)
