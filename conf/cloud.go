@@ -24,7 +24,7 @@ func (d *decoder) checkEndpoint(at, s string, r Route) {
 	if to, _, err := net.SplitHostPort(r.DialAddress); err == nil {
 		host = to
 	}
-	if u.Scheme == "http" && (host != "localhost" && !net.ParseIP(host).IsLoopback() || r.Proxy != "") {
+	if u.Scheme == "http" && (host != "localhost" && !net.ParseIP(host).IsLoopback() || !r.Proxy.Empty()) {
 		d.fault(at, "write https://", "http:// is for loopback addresses only")
 	}
 }
@@ -64,8 +64,8 @@ func (d *decoder) checkCredentials(at string, c *Credentials) {
 
 func (d *decoder) checkRoute(at string, r *Route) {
 	d.checkPath(join(at, "ca_file"), &r.CAFile)
-	u, err := url.Parse(r.Proxy)
-	if r.Proxy != "" && (err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme)) {
+	u, err := url.Parse(r.Proxy.Reveal())
+	if !r.Proxy.Empty() && (err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme)) {
 		d.fault(join(at, "proxy"), "write http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT", "is no URL of a proxy")
 	}
 	if r.DialAddress == "" {
@@ -75,7 +75,7 @@ func (d *decoder) checkRoute(at string, r *Route) {
 	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
 		d.fault(join(at, "dial_address"), "write HOST:PORT", "is no address")
 	}
-	if r.Proxy != "" {
+	if !r.Proxy.Empty() {
 		d.fault(join(at, "dial_address"), "remove it, or proxy", "goes without proxy only")
 	}
 }

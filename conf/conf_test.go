@@ -169,6 +169,14 @@ sink = "a"
 	if len(base) != 16 || strings.Trim(base, "0123456789abcdef") != "" {
 		t.Errorf("got %q, want 16 hex digits", base)
 	}
+	// The digest is in logs and in what is sealed: a password of a proxy is not in it.
+	proxy := func(url string) string {
+		return digest(strings.Replace(small, "[sink.a]", "[key.kms]\nprovider = \"alikms\"\nendpoint = \"https://kms.cn-hangzhou.aliyuncs.com\"\nkey_id = \"k\"\n"+
+			"credentials = { type = \"env\" }\nroute = { proxy = \""+url+"\" }\n[sink.a]", 1))
+	}
+	if a, b, c := proxy("http://u:one@proxy:1"), proxy("http://u:two@proxy:1"), proxy("http://u:one@other:1"); a != b || a == c {
+		t.Errorf("got %s and %s with two passwords, %s with another proxy", a, b, c)
+	}
 	for name, test := range map[string]struct {
 		text string
 		same bool
@@ -317,6 +325,7 @@ func TestSlips(t *testing.T) {
 		{"access_key_id_file", credentials(`access_key_id_file = "/id"`)},
 		{"access_key_secret_file", credentials(`access_key_secret_file = "/secret"`)},
 		{"security_token_file", credentials(`security_token_file = "/token"`)},
+		{"type", credentials(`type = "file"`)},
 		{"ca_file", `route = { ca_file = "${SLIP}" }`},
 		{"proxy", `route = { proxy = "${SLIP}" }`},
 		{"dial_address", `route = { dial_address = "${SLIP}" }`},

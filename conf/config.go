@@ -24,7 +24,11 @@
 //	min, max  bounds, both allowed
 package conf
 
-import "time"
+import (
+	"time"
+
+	"sealtail/internal/hidden"
+)
 
 //go:generate go test -run TestConfigDoc -update .
 
@@ -216,7 +220,7 @@ type Route struct {
 	// again by itself; what was read last holds while it cannot be read.
 	CAFile string `toml:"ca_file"`
 	// URL of a proxy. The environment's is never used.
-	Proxy string `toml:"proxy"`
+	Proxy hidden.Text `toml:"proxy"`
 	// HOST:PORT to connect to whatever name the endpoint has, for private links.
 	// Certificates are still held against the endpoint's name.
 	DialAddress string `toml:"dial_address"`

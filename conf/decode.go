@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sealtail/internal/hidden"
 )
 
 // decoder fills the structs of a [Config] from a parsed TOML tree by their
@@ -25,6 +27,7 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	bytesType    = reflect.TypeFor[Bytes]()
 	percentType  = reflect.TypeFor[Percent]()
+	hiddenType   = reflect.TypeFor[hidden.Text]()
 )
 
 func (d *decoder) decode(c *Config) {
@@ -158,6 +161,10 @@ func fields(t reflect.Type) func(yield func(reflect.StructField, string) bool) {
 
 // value fills a field of any kind.
 func (d *decoder) value(path string, v any, to reflect.Value, tag reflect.StructTag) {
+	if to.Type() == hiddenType {
+		d.scalar(path, v, to, tag)
+		return
+	}
 	switch to.Kind() {
 	case reflect.Struct:
 		if t, ok := v.(map[string]any); ok {
@@ -281,6 +288,10 @@ func (d *decoder) scalar(path string, v any, to reflect.Value, tag reflect.Struc
 			d.mismatch(path, "a string", v)
 			return
 		}
+		if to.Type() == hiddenType {
+			to.Set(reflect.ValueOf(hidden.New(s)))
+			return
+		}
 		to.SetString(s)
 		d.word(path, s, tag)
 	}
@@ -298,6 +309,10 @@ func (d *decoder) word(path, s string, tag reflect.StructTag) {
 	fix := "use " + orList(allowed)
 	if near := nearest(s, allowed); near != "" {
 		fix = fmt.Sprintf("did you mean %q?", near)
+	}
+	if hides(path) {
+		d.fault(path, fix, "is not known")
+		return
 	}
 	d.fault(path, fix, "%q is not known", s)
 }
@@ -331,6 +346,12 @@ func (d *decoder) bounds(path string, n int64, t reflect.Type, tag reflect.Struc
 	d.fault(path, "use "+low+" to "+high, "%s is out of range", shown)
 }
 
+// hides reports whether the value at path is a secret, or may be one by a slip:
+// it is not repeated.
+func hides(path string) bool {
+	return strings.Contains(path, "credentials.") || strings.HasSuffix(path, ".proxy")
+}
+
 // must is for the bounds in the tags above, which the tests have seen.
 func must[T any](v T, err error) T {
 	if err != nil {
@@ -356,6 +377,10 @@ func (d *decoder) mismatch(path, want string, got any) {
 	fix := "write " + want
 	if strings.Contains(want, "size") && (strings.HasSuffix(shown, `B"`) || strings.HasSuffix(shown, `b"`)) {
 		fix += "; units are B, KiB, MiB, GiB, TiB"
+	}
+	if hides(path) {
+		d.fault(path, fix, "is not %s", want)
+		return
 	}
 	d.fault(path, fix, "cannot be %s", shown)
 }

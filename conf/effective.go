@@ -2,15 +2,18 @@ package conf
 
 import (
 	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+
+	"sealtail/internal/hidden"
 )
 
 // effective returns all values as they are in force, one "key = value" a line,
-// sorted: the same for two files that mean the same. It holds no secret,
-// because a configuration holds none.
+// sorted: the same for two files that mean the same. It holds no secret: of a
+// proxy's URL not the password.
 func (c *Config) effective() string {
 	var lines []string
 	flatten("", reflect.ValueOf(c).Elem(), &lines)
@@ -19,6 +22,14 @@ func (c *Config) effective() string {
 }
 
 func flatten(path string, v reflect.Value, lines *[]string) {
+	if t, ok := v.Interface().(hidden.Text); ok {
+		u, err := url.Parse(t.Reveal())
+		if err != nil {
+			u = new(url.URL) // a fault was told of it
+		}
+		*lines = append(*lines, path+" = "+strconv.Quote(u.Redacted()))
+		return
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		for f, tag := range fields(v.Type()) {

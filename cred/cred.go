@@ -31,9 +31,7 @@ type Credentials struct {
 // Equal reports whether c and d are the same access key and token, whenever
 // they expire.
 func (c Credentials) Equal(d Credentials) bool {
-	return c.AccessKeyID == d.AccessKeyID &&
-		c.AccessKeySecret.Reveal() == d.AccessKeySecret.Reveal() &&
-		c.SecurityToken.Reveal() == d.SecurityToken.Reveal()
+	return c.AccessKeyID == d.AccessKeyID && c.AccessKeySecret.Equal(d.AccessKeySecret) && c.SecurityToken.Equal(d.SecurityToken)
 }
 
 // A Provider looks credentials up. A [Source] makes its calls one at a time

@@ -20,6 +20,7 @@ import (
 	api "github.com/aliyun/aliyun-log-go-sdk"
 
 	"sealtail/emul"
+	"sealtail/internal/hidden"
 	"sealtail/reader"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
@@ -251,16 +252,16 @@ func (c *cloud) admin() *api.Client {
 
 type lasting struct{ id, secret string }
 
-func (l lasting) AccessKey(context.Context, bool) (id, secret, token string, err error) {
-	return l.id, l.secret, "", nil
+func (l lasting) AccessKey(context.Context, bool) (id string, secret, token hidden.Text, err error) {
+	return l.id, hidden.New(l.secret), hidden.Text{}, nil
 }
 
-func (l lasting) Get(context.Context) (id, secret, token string, err error) {
-	return l.id, l.secret, "", nil
+func (l lasting) Get(context.Context) (id string, secret, token hidden.Text, err error) {
+	return l.id, hidden.New(l.secret), hidden.Text{}, nil
 }
 
-func (l lasting) Refresh(context.Context) (id, secret, token string, err error) {
-	return l.id, l.secret, "", nil
+func (l lasting) Refresh(context.Context) (id string, secret, token hidden.Text, err error) {
+	return l.id, hidden.New(l.secret), hidden.Text{}, nil
 }
 
 // ask makes a request of the emulator's control API.

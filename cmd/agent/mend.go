@@ -132,7 +132,7 @@ func routeMend(r conf.Route, err error) (key, fix string) {
 	op, _ := errors.AsType[*net.OpError](err)
 	host, _ := errors.AsType[*net.DNSError](err)
 	switch {
-	case op != nil && op.Op == "proxyconnect", r.Proxy != "":
+	case op != nil && op.Op == "proxyconnect", !r.Proxy.Empty():
 		return ".route.proxy", "see whether the proxy runs, and lets this host through to the endpoint"
 	case r.DialAddress != "":
 		return ".route.dial_address", "see whether the service is reached at that address"

@@ -61,25 +61,25 @@ func (access AccessKey) Trouble() (since time.Time, err error) {
 }
 
 // Get is for [alikms.Credentials].
-func (access AccessKey) Get(ctx context.Context) (id, secret, token string, err error) {
-	return reveal(access.source.Get(ctx))
+func (access AccessKey) Get(ctx context.Context) (id string, secret, token cred.Secret, err error) {
+	return parts(access.source.Get(ctx))
 }
 
 // Refresh is for [alikms.Credentials].
-func (access AccessKey) Refresh(ctx context.Context) (id, secret, token string, err error) {
-	return reveal(access.source.Refresh(ctx))
+func (access AccessKey) Refresh(ctx context.Context) (id string, secret, token cred.Secret, err error) {
+	return parts(access.source.Refresh(ctx))
 }
 
 // AccessKey is for [sls.Credentials].
-func (access AccessKey) AccessKey(ctx context.Context, fresh bool) (id, secret, token string, err error) {
+func (access AccessKey) AccessKey(ctx context.Context, fresh bool) (id string, secret, token cred.Secret, err error) {
 	if fresh {
 		return access.Refresh(ctx)
 	}
 	return access.Get(ctx)
 }
 
-func reveal(c cred.Credentials, err error) (id, secret, token string, _ error) {
-	return c.AccessKeyID, c.AccessKeySecret.Reveal(), c.SecurityToken.Reveal(), err
+func parts(c cred.Credentials, err error) (id string, secret, token cred.Secret, _ error) {
+	return c.AccessKeyID, c.AccessKeySecret, c.SecurityToken, err
 }
 
 // KMS returns the client of a key of provider "alikms". allow are the CMKs

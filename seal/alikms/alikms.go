@@ -32,6 +32,7 @@ import (
 	"strings"
 	"time"
 
+	"sealtail/internal/hidden"
 	"sealtail/seal"
 )
 
@@ -45,11 +46,11 @@ const (
 // concurrent use.
 type Credentials interface {
 	// Get returns the access key to use now; token is empty for a lasting one.
-	Get(ctx context.Context) (id, secret, token string, err error)
+	Get(ctx context.Context) (id string, secret, token hidden.Text, err error)
 
 	// Refresh is Get after the KMS has refused the access key: it looks again
 	// where that came from.
-	Refresh(ctx context.Context) (id, secret, token string, err error)
+	Refresh(ctx context.Context) (id string, secret, token hidden.Text, err error)
 }
 
 // Options say which KMS, which CMK, and how to get there.
@@ -76,7 +77,7 @@ type Options struct {
 
 	// Proxy is the URL of a proxy (http, https, socks5), which may name user
 	// and password. Empty = none, whatever the environment says.
-	Proxy string
+	Proxy hidden.Text
 
 	// DialAddress is HOST:PORT to connect to whatever host Endpoint names.
 	// What is signed and which certificate is expected stay Endpoint's.

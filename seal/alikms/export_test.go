@@ -4,11 +4,18 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"sealtail/internal/hidden"
 )
 
 // Sign is accessKey.sign.
 func Sign(req *http.Request, body []byte, id, secret, token string, now time.Time, nonce string) {
-	accessKey{id, secret, token}.sign(req, body, now, nonce)
+	accessKey{id, hidden.New(secret), hidden.New(token)}.sign(req, body, now, nonce)
+}
+
+// AccessKey returns an accessKey, in a struct that holds one.
+func AccessKey(id, secret, token string) any {
+	return struct{ k accessKey }{accessKey{id, hidden.New(secret), hidden.New(token)}}
 }
 
 // Canonical is canonical.
@@ -23,7 +30,9 @@ func LoopbackOnly(network, address string, c syscall.RawConn) error {
 }
 
 // Clean is clean.
-func Clean(message, secret, token string) string { return clean(message, accessKey{"", secret, token}) }
+func Clean(message, secret, token string) string {
+	return clean(message, accessKey{"", hidden.New(secret), hidden.New(token)})
+}
 
 // DecodePlaintext decodes a JSON string of an answer.
 func DecodePlaintext(b []byte) ([]byte, bool) {

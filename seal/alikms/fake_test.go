@@ -24,6 +24,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"sealtail/internal/hidden"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
 )
@@ -280,20 +281,20 @@ type keys struct {
 	refreshes         int
 }
 
-func (k *keys) Get(context.Context) (id, secret, token string, err error) {
+func (k *keys) Get(context.Context) (id string, secret, token hidden.Text, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.id, k.secret, k.token, k.err
+	return k.id, hidden.New(k.secret), hidden.New(k.token), k.err
 }
 
-func (k *keys) Refresh(context.Context) (id, secret, token string, err error) {
+func (k *keys) Refresh(context.Context) (id string, secret, token hidden.Text, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshes++
 	if k.next != nil {
 		k.id, k.secret, k.token = k.next.id, k.next.secret, k.next.token
 	}
-	return k.id, k.secret, k.token, k.refreshErr
+	return k.id, hidden.New(k.secret), hidden.New(k.token), k.refreshErr
 }
 
 func goodKeys() *keys { return &keys{id: testAK, secret: testSecret} }

@@ -76,15 +76,15 @@ func (g *gateway) configure(o Options) error {
 		}
 	}
 	if u.Scheme == "http" {
-		if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() || o.Proxy != "" {
+		if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() || !o.Proxy.Empty() {
 			fault("endpoint: http:// is for loopback addresses; use https://")
 		}
 		dialer.Control = loopbackOnly // localhost is what the resolver says
 	}
 
 	var proxy func(*http.Request) (*url.URL, error)
-	if o.Proxy != "" {
-		p, err := url.Parse(o.Proxy) // its error would repeat the password
+	if !o.Proxy.Empty() {
+		p, err := url.Parse(o.Proxy.Reveal()) // its error would repeat the password
 		if err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" && p.Scheme != "socks5" {
 			fault("proxy: want http://, https:// or socks5://HOST:PORT")
 		}
@@ -130,7 +130,7 @@ func (g *gateway) call(ctx context.Context, action string, parameters map[string
 	if k.id, k.secret, k.token, err = g.credentials.Refresh(ctx); err != nil {
 		return &seal.KMSError{Class: seal.Outage, Code: "NoCredentials", Err: fmt.Errorf("%w; then %w", refused.Err, err)}
 	}
-	if k == was {
+	if k.equal(was) {
 		return refused
 	}
 	return orNil(g.try(ctx, k, action, parameters, answer))

@@ -15,11 +15,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
+	"sealtail/internal/hidden"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
 )
@@ -38,10 +41,10 @@ func TestNewRefuses(t *testing.T) {
 		{"ends on loopback", func(o *alikms.Options) {
 			o.Endpoint, o.DialAddress = "http://kms.cn-hangzhou.aliyuncs.com", "127.0.0.1:1"
 		}, ""},
-		{"a proxy", func(o *alikms.Options) { o.Proxy = "http://user:password@proxy:3128" }, ""},
+		{"a proxy", func(o *alikms.Options) { o.Proxy = hidden.New("http://user:password@proxy:3128") }, ""},
 		{"http", func(o *alikms.Options) { o.Endpoint = "http://kms.cn-hangzhou.aliyuncs.com" }, "http://"},
 		{"http to an address", func(o *alikms.Options) { o.Endpoint = "http://10.0.0.1" }, "http://"},
-		{"http by a proxy", func(o *alikms.Options) { o.Endpoint, o.Proxy = "http://127.0.0.1:1", "http://127.0.0.1:2" }, "http://"},
+		{"http by a proxy", func(o *alikms.Options) { o.Endpoint, o.Proxy = "http://127.0.0.1:1", hidden.New("http://127.0.0.1:2") }, "http://"},
 		{"http, dialled elsewhere", func(o *alikms.Options) { o.Endpoint, o.DialAddress = "http://127.0.0.1:1", "10.0.0.1:1" }, "http://"},
 		{"no scheme", func(o *alikms.Options) { o.Endpoint = "kms.cn-hangzhou.aliyuncs.com" }, "endpoint"},
 		{"empty", func(o *alikms.Options) { o.Endpoint = "" }, "endpoint"},
@@ -53,9 +56,9 @@ func TestNewRefuses(t *testing.T) {
 		{"an alias's ARN allowed", func(o *alikms.Options) { o.Allow = []string{"acs:kms:r:a:alias/x"} }, "alias/x"},
 		{"nothing allowed", func(o *alikms.Options) { o.Allow = []string{""} }, "id or ARN"},
 		{"no CA file: there may be one later", func(o *alikms.Options) { o.CAFile = "/nowhere/ca.pem" }, ""},
-		{"an FTP proxy", func(o *alikms.Options) { o.Proxy = "ftp://user:password@proxy" }, "proxy"},
-		{"a bad proxy", func(o *alikms.Options) { o.Proxy = "http://user:password@pro xy" }, "proxy"},
-		{"a proxy and a dial address", func(o *alikms.Options) { o.Proxy, o.DialAddress = "http://proxy:1", "10.0.0.1:443" }, "use one"},
+		{"an FTP proxy", func(o *alikms.Options) { o.Proxy = hidden.New("ftp://user:password@proxy") }, "proxy"},
+		{"a bad proxy", func(o *alikms.Options) { o.Proxy = hidden.New("http://user:password@pro xy") }, "proxy"},
+		{"a proxy and a dial address", func(o *alikms.Options) { o.Proxy, o.DialAddress = hidden.New("http://proxy:1"), "10.0.0.1:443" }, "use one"},
 		{"a dial address without port", func(o *alikms.Options) { o.DialAddress = "10.0.0.1" }, "dial address"},
 		{"two faults, the first", func(o *alikms.Options) { o.Endpoint, o.Credentials = "", nil }, "endpoint"},
 		{"two faults, the second", func(o *alikms.Options) { o.Endpoint, o.Credentials = "", nil }, "credentials"},
@@ -183,7 +186,7 @@ func TestProxy(t *testing.T) {
 	}))
 	defer proxy.Close()
 	c := client(t, "https://example.com", func(o *alikms.Options) {
-		o.CAFile, o.Proxy = ca, strings.Replace(proxy.URL, "://", "://user:password@", 1)
+		o.CAFile, o.Proxy = ca, hidden.New(strings.Replace(proxy.URL, "://", "://user:password@", 1))
 	})
 	if _, err := c.Generate(t.Context(), testContext(t)); err != nil {
 		t.Fatal(err)
@@ -401,6 +404,13 @@ func TestNothingShowsSecrets(t *testing.T) {
 	f.tokens[testAK] = token
 	k := &keys{id: testAK, secret: testSecret, token: token}
 	c := start(t, f, func(o *alikms.Options) { o.Credentials = k })
+	if got := fmt.Sprintf("%v %+v %#v %s", c, alikms.AccessKey(testAK, testSecret, token), alikms.AccessKey(testAK, testSecret, token), []any{c}); strings.Contains(got, "canary") {
+		t.Errorf("a canary is in %s", got)
+	}
+	if _, err := c.Generate(t.Context(), testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	shown(t, reflect.ValueOf(c), "client", make(map[unsafe.Pointer]bool))
 	for _, message := range []string{
 		"the secret is " + testSecret, "the token is " + token, "x\n" + token, strings.Repeat("blobblob", 20),
 	} {
@@ -418,8 +428,60 @@ func TestNothingShowsSecrets(t *testing.T) {
 			}
 		}
 	}
-	if got := fmt.Sprintf("%v %+v %#v", c, c, c); strings.Contains(got, "canary") {
-		t.Errorf("a canary is in %s", got)
+	shown(t, reflect.ValueOf(c), "client", make(map[unsafe.Pointer]bool))
+}
+
+// shown finds canaries in all that v leads to, as a debugger would, but in what
+// is hidden, closed over, or the test's own source of credentials.
+func shown(t *testing.T, v reflect.Value, at string, seen map[unsafe.Pointer]bool) {
+	if !v.IsValid() || v.Type() == reflect.TypeFor[hidden.Text]() || v.Type() == reflect.TypeFor[*keys]() {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() && !seen[v.UnsafePointer()] {
+			seen[v.UnsafePointer()] = true
+			shown(t, v.Elem(), at, seen)
+		}
+	case reflect.Interface:
+		shown(t, v.Elem(), at, seen)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			shown(t, v.Field(i), at+"."+v.Type().Field(i).Name, seen)
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			shown(t, key, at+"[key]", seen)
+			shown(t, v.MapIndex(key), at+"[]", seen)
+		}
+	case reflect.Array, reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 && v.Kind() == reflect.Slice {
+			if strings.Contains(string(v.Bytes()), "canary") {
+				t.Errorf("a canary is in %s", at)
+			}
+			return
+		}
+		for i := range v.Len() {
+			shown(t, v.Index(i), at+"[]", seen)
+		}
+	case reflect.String:
+		if strings.Contains(v.String(), "canary") {
+			t.Errorf("a canary is in %s", at)
+		}
+	}
+}
+
+// What finds secrets finds one where it lies open.
+func TestShownFinds(t *testing.T) {
+	type inner struct{ secret string }
+	for name, v := range map[string]any{
+		"a field": &inner{"canary"}, "an interface": struct{ x any }{&inner{"canary"}}, "a map": map[string]*inner{"a": {"canary"}}, "bytes": struct{ b []byte }{[]byte("a canary")},
+	} {
+		found := new(testing.T)
+		shown(found, reflect.ValueOf(v), name, make(map[unsafe.Pointer]bool))
+		if !found.Failed() {
+			t.Errorf("%s: nothing is found", name)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sealtail/internal/hidden"
 	"sealtail/seal"
 )
 
@@ -128,8 +129,8 @@ func skew(date string, now time.Time) string {
 // clean returns a message of the service for people: on one line, not long, and
 // without what might be a credential or a wrapped key.
 func clean(message string, k accessKey) string {
-	for _, secret := range []string{k.secret, k.token} {
-		if secret != "" && strings.Contains(message, secret) {
+	for _, secret := range []hidden.Text{k.secret, k.token} {
+		if !secret.Empty() && strings.Contains(message, secret.Reveal()) {
 			return ""
 		}
 	}

@@ -10,12 +10,21 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sealtail/internal/hidden"
 )
 
 const algorithm = "ACS3-HMAC-SHA256"
 
 // An accessKey signs.
-type accessKey struct{ id, secret, token string }
+type accessKey struct {
+	id            string
+	secret, token hidden.Text
+}
+
+func (k accessKey) equal(l accessKey) bool {
+	return k.id == l.id && k.secret.Equal(l.secret) && k.token.Equal(l.token)
+}
 
 // sign adds to req, which sends body, the headers that authenticate it:
 //
@@ -29,9 +38,9 @@ func (k accessKey) sign(req *http.Request, body []byte, now time.Time, nonce str
 	req.Header.Set("x-acs-content-sha256", hex.EncodeToString(hash[:]))
 	req.Header.Set("x-acs-date", now.UTC().Format("2006-01-02T15:04:05Z"))
 	req.Header.Set("x-acs-signature-nonce", nonce)
-	if k.token != "" {
+	if !k.token.Empty() {
 		req.Header.Set("x-acs-accesskey-id", k.id)
-		req.Header.Set("x-acs-security-token", k.token)
+		req.Header.Set("x-acs-security-token", k.token.Reveal())
 	}
 
 	signed := map[string]string{"host": req.Host}
@@ -49,7 +58,7 @@ func (k accessKey) sign(req *http.Request, body []byte, now time.Time, nonce str
 	b.WriteString("\n" + strings.Join(names, ";") + "\n" + hex.EncodeToString(hash[:]))
 
 	request := sha256.Sum256([]byte(b.String()))
-	mac := hmac.New(sha256.New, []byte(k.secret))
+	mac := hmac.New(sha256.New, []byte(k.secret.Reveal()))
 	mac.Write([]byte(algorithm + "\n" + hex.EncodeToString(request[:])))
 	req.Header.Set("Authorization", algorithm+" Credential="+k.id+
 		",SignedHeaders="+strings.Join(names, ";")+",Signature="+hex.EncodeToString(mac.Sum(nil)))

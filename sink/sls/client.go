@@ -13,6 +13,8 @@ import (
 	"time"
 
 	api "github.com/aliyun/aliyun-log-go-sdk"
+
+	"sealtail/internal/hidden"
 )
 
 // Options say where a [Client] sends requests and how. Endpoint, Region,
@@ -38,7 +40,7 @@ type Options struct {
 	// Proxy is the URL of a proxy. ProxyFromEnvironment takes it from
 	// HTTPS_PROXY and NO_PROXY instead. Default: none, whatever the
 	// environment says.
-	Proxy                string
+	Proxy                hidden.Text
 	ProxyFromEnvironment bool
 
 	// NoCMK says that the Logstore has no CMK of its own, so that no refusal is
@@ -232,7 +234,7 @@ type trip struct {
 // project returns the SDK's LogProject over t. The SDK makes one with another
 // transport than its own only after asking the service about the project: t
 // answers that itself, so it takes neither a request nor a permission.
-func (t *trip) project(id, secret, token string) (*api.LogProject, error) {
+func (t *trip) project(id string, secret, token hidden.Text) (*api.LogProject, error) {
 	o := &t.client.o
 	client := (&api.Client{
 		Endpoint:       o.Endpoint,
@@ -245,7 +247,7 @@ func (t *trip) project(id, secret, token string) (*api.LogProject, error) {
 		Region:      o.Region,
 		AuthVersion: api.AuthV4,
 		UserAgent:   o.UserAgent,
-	}).WithCredentialsProvider(api.NewStaticCredentialsProvider(id, secret, token))
+	}).WithCredentialsProvider(api.NewStaticCredentialsProvider(id, secret.Reveal(), token.Reveal()))
 	p, err := client.GetProject(o.Project)
 	t.ready = true
 	return p, err

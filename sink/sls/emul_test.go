@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sealtail/emul"
+	"sealtail/internal/hidden"
 	"sealtail/sink"
 	"sealtail/sink/sls"
 )
@@ -22,15 +23,15 @@ import (
 // root signs with the emulator's access key that may do everything.
 type root struct{ s *emul.Server }
 
-func (r root) AccessKey(context.Context, bool) (string, string, string, error) {
+func (r root) AccessKey(context.Context, bool) (string, hidden.Text, hidden.Text, error) {
 	id, secret := r.s.Root()
-	return id, secret, "", nil
+	return id, hidden.New(secret), hidden.Text{}, nil
 }
 
 type lasting struct{ id, secret string }
 
-func (l lasting) AccessKey(context.Context, bool) (string, string, string, error) {
-	return l.id, l.secret, "", nil
+func (l lasting) AccessKey(context.Context, bool) (string, hidden.Text, hidden.Text, error) {
+	return l.id, hidden.New(l.secret), hidden.Text{}, nil
 }
 
 // emulator returns an emulator with a project, a CMK key-1 and a role by which
@@ -459,12 +460,12 @@ type temporary struct {
 	n int
 }
 
-func (k *temporary) AccessKey(_ context.Context, fresh bool) (string, string, string, error) {
+func (k *temporary) AccessKey(_ context.Context, fresh bool) (string, hidden.Text, hidden.Text, error) {
 	if fresh {
 		k.n++
 		k.issue()
 	}
-	return "STS", "secret", fmt.Sprintf("token-%d-of-sts", k.n), nil
+	return "STS", hidden.New("secret"), hidden.New(fmt.Sprintf("token-%d-of-sts", k.n)), nil
 }
 
 func (k *temporary) issue() {

@@ -13,6 +13,7 @@ import (
 
 	api "github.com/aliyun/aliyun-log-go-sdk"
 
+	"sealtail/internal/hidden"
 	"sealtail/internal/trust"
 )
 
@@ -246,7 +247,7 @@ func find(status int, code, message string) row {
 var echo = regexp.MustCompile(`(?i)authorization|signature *[=:]|HMAC-SHA`)
 
 // explain makes an Error of what the SDK returned for a request.
-func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *Error {
+func (c *Client) explain(sent request, t *trip, err error, secrets ...hidden.Text) *Error {
 	e := &Error{Op: sent.op, Status: t.status}
 	if t.status == 0 || t.status == http.StatusOK {
 		e.Class, e.err = Network, plain(err)
@@ -273,8 +274,8 @@ func (c *Client) explain(sent request, t *trip, err error, secrets ...string) *E
 		e.Class, e.do, e.Hint = CMK, wait, hintCMK
 	}
 	for _, s := range secrets {
-		if s != "" {
-			e.Message = strings.ReplaceAll(e.Message, s, "…")
+		if !s.Empty() {
+			e.Message = strings.ReplaceAll(e.Message, s.Reveal(), "…")
 		}
 	}
 	if strings.EqualFold(e.Code, "SignatureNotMatch") || echo.MatchString(e.Message) {

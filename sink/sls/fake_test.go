@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
+	"sealtail/internal/hidden"
 	"sealtail/sink/sls"
 )
 
@@ -63,16 +64,16 @@ type keys struct {
 
 const secret, token = "topsecretsecret", "token-of-sts-0123456789"
 
-func (k *keys) AccessKey(_ context.Context, fresh bool) (string, string, string, error) {
+func (k *keys) AccessKey(_ context.Context, fresh bool) (string, hidden.Text, hidden.Text, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if fresh {
 		if k.gone != nil {
-			return "", "", "", k.gone
+			return "", hidden.Text{}, hidden.Text{}, k.gone
 		}
 		k.fresh++
 	}
-	return "AK" + strconv.Itoa(k.fresh), secret, token, k.err
+	return "AK" + strconv.Itoa(k.fresh), hidden.New(secret), hidden.New(token), k.err
 }
 
 // A sent is one POST that the fake service got.

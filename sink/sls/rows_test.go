@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sealtail/emul"
+	"sealtail/internal/hidden"
 	"sealtail/sink"
 	"sealtail/sink/sls"
 )
@@ -184,12 +185,12 @@ type looked struct {
 	fresh int
 }
 
-func (k *looked) AccessKey(_ context.Context, fresh bool) (string, string, string, error) {
+func (k *looked) AccessKey(_ context.Context, fresh bool) (string, hidden.Text, hidden.Text, error) {
 	if fresh {
 		k.fresh++
 	}
 	id, secret := k.s.Root()
-	return id, secret, "", nil
+	return id, hidden.New(secret), hidden.Text{}, nil
 }
 
 func (r *rowRig) envelopes(n int) (envs [][]byte) {

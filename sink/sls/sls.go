@@ -48,6 +48,8 @@ package sls
 import (
 	"context"
 	"time"
+
+	"sealtail/internal/hidden"
 )
 
 // Credentials hand out the access key that requests are signed with. It must
@@ -56,7 +58,7 @@ type Credentials interface {
 	// AccessKey returns the access key to use now; token is empty where it is
 	// a lasting one. fresh asks for one that is looked up now, because the
 	// service refused the one before.
-	AccessKey(ctx context.Context, fresh bool) (id, secret, token string, err error)
+	AccessKey(ctx context.Context, fresh bool) (id string, secret, token hidden.Text, err error)
 }
 
 // A Carrier is what of an envelope or stub is shipped beside it in clear.

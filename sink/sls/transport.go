@@ -32,7 +32,7 @@ func (o *Options) check() (scheme string, err error) {
 		scheme = u.Scheme
 	}
 	if scheme == "http" {
-		if o.Proxy != "" || o.ProxyFromEnvironment {
+		if !o.Proxy.Empty() || o.ProxyFromEnvironment {
 			fault("endpoint %q: http:// does not go through a proxy", o.Endpoint)
 		}
 		host := o.DialAddress
@@ -55,7 +55,7 @@ func (o *Options) check() (scheme string, err error) {
 	if o.Credentials == nil {
 		fault("credentials are not set")
 	}
-	if o.DialAddress != "" && (o.Proxy != "" || o.ProxyFromEnvironment) {
+	if o.DialAddress != "" && (!o.Proxy.Empty() || o.ProxyFromEnvironment) {
 		fault("dial address and proxy exclude each other")
 	}
 	return scheme, errors.Join(faults...)
@@ -98,8 +98,8 @@ func (o *Options) transport(scheme string) (http.RoundTripper, error) {
 	switch {
 	case o.ProxyFromEnvironment:
 		t.Proxy = http.ProxyFromEnvironment
-	case o.Proxy != "":
-		u, err := url.Parse(o.Proxy)
+	case !o.Proxy.Empty():
+		u, err := url.Parse(o.Proxy.Reveal())
 		if err != nil || u.Host == "" {
 			return nil, errors.New("proxy: want a URL with a host") // the URL may hold a password
 		}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"sealtail/internal/hidden"
 	"sealtail/sink/sls"
 )
 
@@ -39,10 +40,10 @@ func TestNewChecks(t *testing.T) {
 		"http, loopback 6":   {func(o *sls.Options) { o.Endpoint, o.DialAddress = "http://sls.test", "[::1]:80" }, ""},
 		"http, other":        {func(o *sls.Options) { o.Endpoint = "http://192.0.2.1" }, "loopback"},
 		"http, dials other":  {func(o *sls.Options) { o.Endpoint, o.DialAddress = "http://127.0.0.1", "192.0.2.1:80" }, "loopback"},
-		"http, proxy":        {func(o *sls.Options) { o.Endpoint, o.Proxy = "http://127.0.0.1", "http://127.0.0.1:3128" }, "proxy"},
+		"http, proxy":        {func(o *sls.Options) { o.Endpoint, o.Proxy = "http://127.0.0.1", hidden.New("http://127.0.0.1:3128") }, "proxy"},
 		"http, proxy of env": {func(o *sls.Options) { o.Endpoint, o.ProxyFromEnvironment = "http://127.0.0.1", true }, "proxy"},
-		"proxy and address":  {func(o *sls.Options) { o.DialAddress, o.Proxy = "127.0.0.1", "http://127.0.0.1:3128" }, "exclude"},
-		"proxy":              {func(o *sls.Options) { o.Proxy = "http://user:hunter2@" }, "proxy"},
+		"proxy and address":  {func(o *sls.Options) { o.DialAddress, o.Proxy = "127.0.0.1", hidden.New("http://127.0.0.1:3128") }, "exclude"},
+		"proxy":              {func(o *sls.Options) { o.Proxy = hidden.New("http://user:hunter2@") }, "proxy"},
 		"region":             {func(o *sls.Options) { o.Region = "" }, "region"},
 		"project":            {func(o *sls.Options) { o.Project = "evil.example/" }, "project"},
 		"empty project":      {func(o *sls.Options) { o.Project = "" }, "project"},
@@ -175,7 +176,7 @@ func TestProxies(t *testing.T) {
 		http.Error(w, "no", http.StatusProxyAuthRequired)
 	}))
 	defer proxy.Close()
-	o.Proxy, o.DialAddress = proxy.URL, ""
+	o.Proxy, o.DialAddress = hidden.New(proxy.URL), ""
 	_, err := client(t, o).Logstore(t.Context())
 	if err == nil || asked != "CONNECT prod-logs.example.com:443" {
 		t.Errorf("got %v, the proxy was asked for %q", err, asked)

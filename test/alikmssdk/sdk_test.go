@@ -29,6 +29,7 @@ import (
 	"github.com/aliyun/credentials-go/credentials"
 
 	"sealtail/emul"
+	"sealtail/internal/hidden"
 	"sealtail/seal"
 	"sealtail/seal/alikms"
 )
@@ -42,11 +43,11 @@ type accessKey struct{ id, secret, token string }
 
 var lasting, temporary = accessKey{"LTAI5tExample", "ExampleSecret", ""}, accessKey{"STS.NTExample", "ExampleSecret2", "CAIS+Example/Token=="}
 
-func (k accessKey) Get(context.Context) (id, secret, token string, err error) {
-	return k.id, k.secret, k.token, nil
+func (k accessKey) Get(context.Context) (id string, secret, token hidden.Text, err error) {
+	return k.id, hidden.New(k.secret), hidden.New(k.token), nil
 }
 
-func (k accessKey) Refresh(ctx context.Context) (id, secret, token string, err error) {
+func (k accessKey) Refresh(ctx context.Context) (id string, secret, token hidden.Text, err error) {
 	return k.Get(ctx)
 }
 
