@@ -86,7 +86,8 @@ type Key struct {
 	// sealtail keyring new; "alikms" is Alibaba Cloud KMS.
 	Provider string `toml:"provider" required:"true" oneof:"keyring alikms"`
 	// The keyring's file: absolute, owned by root or the agent's user, with no
-	// rights for others.
+	// rights for others. While it lacks a key under which batches wait in a
+	// spool, and no other [key.NAME] has that, it is refused.
 	File string `toml:"file" required:"true" for:"provider=keyring"`
 	// URL of the KMS's gateway, such as https://kms.cn-hangzhou.aliyuncs.com;
 	// http:// only where connections end on a loopback address.
@@ -219,7 +220,8 @@ type Route struct {
 	// File of PEM certificates to trust in the place of the system's. It is read
 	// again by itself; what was read last holds while it cannot be read.
 	CAFile string `toml:"ca_file"`
-	// URL of a proxy. The environment's is never used.
+	// URL of a proxy. The environment's is never used. A password in it is not
+	// shown, and is no part of the digest.
 	Proxy hidden.Text `toml:"proxy"`
 	// HOST:PORT to connect to whatever name the endpoint has, for private links.
 	// Certificates are still held against the endpoint's name.
