@@ -23,6 +23,30 @@ func (ks *Keys) Take(ctx context.Context, n int) (*Taken, error) { return ks.tak
 // SetRandom replaces the source of jitter; before Run only.
 func (ks *Keys) SetRandom(f func() float64) { ks.life.random = f }
 
+// Wall returns now by the wall clock, as ks reads it.
+func (ks *Keys) Wall(now time.Time) time.Time { return ks.life.wall(now) }
+
+// Stray takes the steps that the table does not have, and returns those that
+// do not panic.
+func Stray() (taken []string) {
+	for from := Init; from <= Paused; from++ {
+		for c := asked; c <= spent; c++ {
+			if _, ok := table[from][c]; ok {
+				continue
+			}
+			func() {
+				defer func() {
+					if recover() == nil {
+						taken = append(taken, from.String()+": "+causes[c])
+					}
+				}()
+				(&life{phase: from}).on(time.Now(), c)
+			}()
+		}
+	}
+	return taken
+}
+
 // SetSkew has the wall clock be off by what f returns; before Run only.
 func (ks *Keys) SetSkew(f func() time.Duration) {
 	ks.life.wall = func(now time.Time) time.Time { return now.Round(0).Add(f()) }

@@ -63,6 +63,13 @@ func wantInDoc(t *testing.T, text string) {
 	}
 }
 
+// A step that is not in the table is a bug, and not taken for one to init.
+func TestKeysNoOtherSteps(t *testing.T) {
+	if taken := seal.Stray(); len(taken) > 0 {
+		t.Errorf("taken: %q", taken)
+	}
+}
+
 // A zero KeyOptions means what conf has for defaults.
 func TestKeyDefaults(t *testing.T) {
 	defaults := reflect.ValueOf(seal.KeyDefaults())
