@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sealtail/status"
 )
 
 // reload has the configuration read again and waits until that took effect, or
@@ -234,4 +236,37 @@ func TestKeyringThatLostAKey(t *testing.T) {
 	r.stop()
 	l.check(t, r.printed(r.run("sealtail-reader", "open", "--format", "json", "--dir", r.path("sealed"),
 		"--keyring", r.path("offline.json"), "--keyring", r.path("new.json"), "--signers", r.path("signers"))))
+}
+
+// A key under which spooled batches are sealed, and that the keyring says is
+// destroyed, was given up: sealing goes on under the new primary at once, and
+// what that means for the batches is told.
+func TestKeyringWhereAKeyIsDestroyed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "sm4-gcm", "*.log", quickStream, quickKey)
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"100ms\", ship_timeout = \"100ms\" }\n")
+	r.write("sealed", "in the way")
+	new(ledger).writer(t, r.path("logs", "a.log")).line()
+	r.start()
+	r.until("a batch in the spool", func() bool { s, _ := r.status(); return first(s).Spool.Pending > 0 })
+	s, _ := r.status()
+	old := first(s).Key.ID
+	r.run("sealtail", "keyring", "rotate", "-f", r.path("offline.json"))
+	r.run("sealtail", "keyring", "destroy", "-f", r.path("offline.json"), old)
+	r.run("sealtail", "keyring", "export-public", "-f", r.path("offline.json"), "--out", r.path("new.json"))
+	if err := os.Rename(r.path("new.json"), r.path("public.json")); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the new key, and the word of the old", func() bool {
+		s, code := r.status()
+		return code == 5 && first(s).Key.ID != "" && first(s).Key.ID != old && first(s).Key.Rotated == 2 &&
+			strings.Join(first(s).Spool.Destroyed, " ") == old && s.Problems[0].Severity == status.Lost && strings.Contains(s.Problems[0].What, "key "+old+", which is destroyed")
+	})
+	if _, errs, _ := r.try("sealtail", "check", "-c", r.path("sealtail.toml")); !strings.Contains(errs, "warning: ") || !strings.Contains(errs, "key "+old+", which is destroyed") {
+		t.Errorf("check: %s", errs)
+	}
+	if r.logged("keys are destroyed under which batches in the spool are sealed") == 0 {
+		t.Error("the log does not tell it")
+	}
+	r.stop()
 }
