@@ -30,6 +30,11 @@ type Problem struct {
 // that is worth a word.
 const late = 15 * time.Minute
 
+// shortAfter is how long files may wait for a descriptor: they take turns.
+const shortAfter = 10 * time.Second
+
+const fixDescriptors = "raise LimitNOFILE in the unit (elsewhere ulimit -Hn), which takes a restart: once nothing pauses"
+
 // LossTold is how long a loss is a problem, whatever restarts meanwhile. After
 // that it is told below all streams.
 const LossTold = 24 * time.Hour
@@ -53,7 +58,7 @@ func Judge(s *Snapshot) {
 		add(Warning, "", "changed, and waits for a restart: "+strings.Join(p.Restart, ", "), p.Reloaded, "systemctl restart sealtail")
 	}
 	if p.MaxOpen > 0 && p.Descriptors > p.MaxOpen/10*9 {
-		add(Warning, "", fmt.Sprintf("%d of %d descriptors are in use", p.Descriptors, p.MaxOpen), time.Time{}, "raise LimitNOFILE in the unit")
+		add(Warning, "", fmt.Sprintf("%d of %d descriptors are in use", p.Descriptors, p.MaxOpen), time.Time{}, fixDescriptors)
 	}
 	for i := range s.Streams {
 		judgeStream(s, &s.Streams[i], add)
@@ -126,6 +131,9 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 			what = fmt.Sprintf("%d files or directories cannot be read, such as %s", n, l.Files.ClosedAt)
 		}
 		add(Warning, l.Name, what+": "+l.Files.ClosedAs, time.Time{}, readFix(l.Files.ClosedErr))
+	}
+	if f := &l.Files; f.Waiting > 0 && s.Time.Sub(f.Waits) > shortAfter {
+		add(Warning, l.Name, count(f.Waiting, "file waits", "files wait")+fmt.Sprintf(" for a descriptor, %d are open: what is deleted meanwhile is lost", f.Open), f.Waits, fixDescriptors)
 	}
 	if l.Paused.Why == "" && l.Files.LagAge > late.Seconds() {
 		add(Warning, l.Name, "lines are sealed "+Span(l.Files.LagAge)+" late", time.Time{}, sealFix(l))
@@ -204,6 +212,9 @@ func lossFix(s *Snapshot, g *Loss) string {
 	fix := "nothing brings them back; the log (bytes lost) and sealtail-reader open --events name file and range of each"
 	if g.Held > 0 {
 		fix += "; raise hold.max_bytes or lower hold.min_free"
+	}
+	if g.Unopened > 0 {
+		fix += "; " + fixDescriptors
 	}
 	if g.Deleted > 0 {
 		fix += "; let rotation keep files until they are read: what is deleted while no agent runs cannot be read"

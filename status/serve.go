@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -130,23 +131,63 @@ func Listen(dir string) (net.Listener, error) {
 		l.Close()
 		return nil, err
 	}
-	return peers{l, func(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }}, nil
+	return &peers{UnixListener: l, may: func(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }}, nil
 }
 
-// peers are the connections of those who may ask.
+// peers are the connections of those who may ask. One descriptor is kept for
+// them: where there is no other, they are answered one at a time.
 type peers struct {
 	*net.UnixListener
 	may func(uid uint32) bool
+
+	mu    sync.Mutex
+	spare *os.File // nil while it is used; guarded by mu
 }
 
-func (p peers) Accept() (net.Conn, error) {
+// keep has a descriptor kept, if there is one.
+func (p *peers) keep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spare == nil {
+		p.spare, _ = os.Open(os.DevNull)
+	}
+}
+
+// spend gives the one that is kept away.
+func (p *peers) spend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare.Close() // also of nil
+	p.spare = nil
+}
+
+// An asking is the connection of one who may ask.
+type asking struct {
+	net.Conn
+	p *peers
+}
+
+// Close has a descriptor kept again.
+func (a asking) Close() error {
+	err := a.Conn.Close()
+	a.p.keep()
+	return err
+}
+
+// Accept is called by one goroutine.
+func (p *peers) Accept() (net.Conn, error) {
 	for {
+		p.keep()
 		conn, err := p.AcceptUnix()
+		if isAny(err, unix.EMFILE, unix.ENFILE) {
+			p.spend()
+			conn, err = p.AcceptUnix()
+		}
 		if err != nil {
 			return nil, err
 		}
 		if cred, err := peer(conn); err == nil && p.may(cred.Uid) {
-			return conn, nil
+			return asking{conn, p}, nil
 		}
 		conn.Close()
 	}

@@ -170,3 +170,64 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 }
+
+// Where no descriptor is left the agent answers all the same, again and again.
+func TestSocketWithoutADescriptor(t *testing.T) {
+	dir := t.TempDir()
+	var board status.Board
+	board.Post(well())
+	l, err := status.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- status.Serve(ctx, l, board.Handler(true)) }()
+	defer func() { stop(); <-ended }()
+	if _, _, err := status.Ask(t.Context(), dir); err != nil { // it waits for the next
+		t.Fatal(err)
+	}
+
+	// Who asks is in this process: it has its descriptors already.
+	asking := make([]int, 5)
+	for i := range asking {
+		if asking[i], err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(asking[i])
+		wait := unix.Timeval{Sec: 60}
+		if err := unix.SetsockoptTimeval(asking[i], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 100, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	for {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			break
+		}
+		defer unix.Close(fd)
+	}
+	for _, fd := range asking {
+		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: filepath.Join(dir, "status.sock")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Write(fd, []byte("GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, 15)
+		if n, err := unix.Read(fd, answer); err != nil || string(answer[:n]) != "HTTP/1.1 200 OK" {
+			t.Fatalf("got %q, %v", answer[:max(n, 0)], err)
+		}
+		for n := 1; n > 0; { // until it is closed on the other side
+			n, _ = unix.Read(fd, make([]byte, 4<<10))
+		}
+	}
+}

@@ -83,6 +83,9 @@ type Files struct {
 	ClosedAs  string  `json:"closed_as,omitempty"` // and why
 	ClosedErr error   `json:"-"`                   // likewise
 	Errors    int64   `json:"errors"`              // files or directories that could not be read
+
+	Waiting int64     `json:"waiting"`                // for a descriptor
+	Waits   time.Time `json:"waiting_since,omitzero"` // since when there are such
 }
 
 // A Ledger is what the world made impossible to read. Each loss is logged and
@@ -109,6 +112,7 @@ type Loss struct {
 	Lost   int64 `json:"lost_bytes"` // the sum of …
 
 	Deleted   int64 `json:"lost_deleted_bytes"`
+	Unopened  int64 `json:"lost_unopened_bytes"` // deleted waiting for a descriptor
 	Truncated int64 `json:"lost_truncated_bytes"`
 	Rewritten int64 `json:"lost_rewritten_bytes"`
 	Held      int64 `json:"lost_held_limit_bytes"`

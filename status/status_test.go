@@ -166,6 +166,12 @@ func TestFix(t *testing.T) {
 		{"lost longer ago", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Loss, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 4097, Deleted: 1, Held: 4096}, noon.Add(-48*time.Hour)
 		}, []string{"audit lost 2 ranges, 4097 bytes since its state began: 1 B deleted unread, 4.0 KiB beyond the hold limit; the newest at 2026-11-23T12:00:00Z; sealtail-reader"}, []string{"fix:"}},
+		{"no descriptor to hold it by", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Unopened: 7}
+		}, []string{"7 B deleted waiting for a descriptor", "raise LimitNOFILE"}, []string{"while no agent runs", "let rotation"}},
+		{"files wait for a descriptor", func(_ *status.Snapshot, l *status.Stream) {
+			l.Files.Waiting, l.Files.Open, l.Files.Waits = 3, 56, noon.Add(-11*time.Second)
+		}, []string{"3 files wait for a descriptor, 56 are open", "raise LimitNOFILE"}, nil},
 		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
 			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Held: 7}
 		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},

@@ -90,7 +90,8 @@ type reason struct {
 
 func (l *Loss) by() []reason {
 	return []reason{
-		{"deleted", "deleted unread", l.Deleted}, {"truncated", "truncated unread", l.Truncated}, {"rewritten", "rewritten unread", l.Rewritten},
+		{"deleted", "deleted unread", l.Deleted}, {"unopened", "deleted waiting for a descriptor", l.Unopened},
+		{"truncated", "truncated unread", l.Truncated}, {"rewritten", "rewritten unread", l.Rewritten},
 		{"held", "beyond the hold limit", l.Held}, {"spool", "in a damaged spool", l.Spool},
 	}
 }

@@ -39,6 +39,9 @@ func (t *Tailer) roundAt(d time.Duration) {
 	t.publish()
 }
 
+// List lists all directories, as hints have it done: files are not looked at.
+func (t *Tailer) List() { t.scan() }
+
 // NoPoll leaves only hints after the first round.
 func (t *Tailer) NoPoll() { t.o.Poll = time.Hour }
 

@@ -19,10 +19,13 @@ func (t *Tailer) lostName(f *file) {
 		return
 	}
 	if f.fd < 0 {
-		// It may have been written to after it was closed.
+		// It may have been written to after it was closed, to save descriptors.
+		f.end.reason = reasonUnopened
+		if f.end.broken != nil {
+			f.end.reason = reasonDeleted
+		}
 		t.release(f)
 		t.unbind(f)
-		f.end.reason = reasonDeleted
 		t.want(f)
 		t.find(f)
 		return

@@ -19,6 +19,7 @@ const (
 // Reasons of a loss event.
 const (
 	reasonDeleted   = "deleted unread"
+	reasonUnopened  = "deleted waiting for a descriptor"
 	reasonTruncated = "truncated unread"
 	reasonRewritten = "rewritten unread"
 	reasonHeld      = "held-bytes limit"

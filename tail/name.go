@@ -162,6 +162,7 @@ func (t *Tailer) attach(e *entry, f *file, p string) {
 	f.name.at, f.end.gone, f.end.limit, f.end.barred = e, 0, 0, false
 	if f.pos.Path != p {
 		f.pos.Path = p
+		t.renamed = append(t.renamed, f)
 		if f.told {
 			t.tell(f)
 		}
@@ -207,4 +208,10 @@ func (t *Tailer) settle() {
 		}
 	}
 	t.touched = t.touched[:0]
+	for _, f := range t.renamed {
+		if f.index >= 0 && f.fd < 0 {
+			t.look(f) // the rest of what was written under the old name
+		}
+	}
+	t.renamed = t.renamed[:0]
 }

@@ -119,8 +119,8 @@ func TestH44_BlockedAndRotated(t *testing.T) {
 		lost[l] = true
 	}
 	for _, n := range []string{"010", "011"} {
-		if lost[n+".log 0-10 deleted unread"] {
-			delete(lost, n+".log 0-10 deleted unread")
+		if lost[n+".log 0-10 deleted waiting for a descriptor"] {
+			delete(lost, n+".log 0-10 deleted waiting for a descriptor")
 			b.lines = append(b.lines, "first "+n)
 		}
 	}
@@ -145,6 +145,40 @@ func TestH44_BlockedAndRotated(t *testing.T) {
 	b.step(second)
 	b.wantSet("more", "more", "more", "more", "new")
 	b.wantLosses()
+}
+
+// Of a file that waits for a descriptor it is known what was written to it until
+// it was renamed, though it is deleted before anybody looks at it again. That
+// files wait is told while they do.
+func TestH44_DeletedWaiting(t *testing.T) {
+	b := newBench(t)
+	b.o.MaxOpen = 1
+	b.write("a.log", "first\n")
+	b.start()
+	b.tail.Round(0)
+	if s := b.tail.Stats(); s.Waiting != 0 || !s.Waits.IsZero() {
+		t.Errorf("got %d waiting since %v of one file", s.Waiting, s.Waits)
+	}
+	b.write("b.log", "one\n")
+	b.tail.Round(second)
+	since := b.tail.Stats().Waits
+	b.tail.Round(second)
+	if s := b.tail.Stats(); s.Waiting != 1 || since.IsZero() || !s.Waits.Equal(since) {
+		t.Errorf("got %d waiting since %v, want 1 since %v", s.Waiting, s.Waits, since)
+	}
+	b.write("b.log", "two\n")
+	b.rename("b.log", "c.log")
+	b.tail.List()
+	b.remove("c.log")
+	b.tail.Round(second)
+	for range 10 {
+		b.step(second)
+	}
+	b.want("first")
+	b.wantLosses("c.log 0-8 deleted waiting for a descriptor")
+	if s := b.tail.Stats(); s.Waiting != 0 || !s.Waits.IsZero() || s.Lost.Unopened != 8 {
+		t.Errorf("got %d waiting since %v, %+v lost", s.Waiting, s.Waits, s.Lost)
+	}
 }
 
 // A stream begins at the ends of all its files, however few may be open.

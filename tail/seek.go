@@ -197,7 +197,7 @@ func (t *Tailer) settleWanted() {
 		t.sinceLast(f.pos.Path)
 		f.pos.Closed = t.wall.Unix()
 		lost := f.unread()
-		if f.end.reason != reasonDeleted || t.bound[f.key()] != nil {
+		if f.end.reason != reasonDeleted && f.end.reason != reasonUnopened || t.bound[f.key()] != nil {
 			// The content is gone for good, the inode is another's.
 			t.takeUnbound(f)
 			f.pos.Forget = f.told

@@ -10,6 +10,9 @@ type Stats struct {
 	Lag       int64 // bytes seen and not taken: unread files, unfinished lines
 	HeldBytes int64 // disk space of deleted files that are held open
 
+	Waiting int64     // files that wait for a descriptor
+	Waits   time.Time // since when there are such at every look; zero: there are none
+
 	// The ledger, in raw bytes: Seen = Bytes + Hole + LostBytes + Lag, always.
 	Seen      int64 // of files as they grew, from where reading began
 	Bytes     int64 // taken, line ends and dropped records included
@@ -45,13 +48,15 @@ type Stats struct {
 }
 
 // Lost is bytes by the reason of their loss events.
-type Lost struct{ Deleted, Truncated, Rewritten, Held, Spool int64 }
+type Lost struct{ Deleted, Unopened, Truncated, Rewritten, Held, Spool int64 }
 
 // Add adds n bytes that were lost for a reason.
 func (l *Lost) Add(reason string, n int64) {
 	switch reason {
 	case reasonDeleted:
 		l.Deleted += n
+	case reasonUnopened:
+		l.Unopened += n
 	case reasonTruncated:
 		l.Truncated += n
 	case reasonRewritten:
@@ -112,8 +117,11 @@ func (t *Tailer) count() {
 			closed(r.path, r.failed)
 		}
 	}
-	t.n.Files, t.n.Lag = 0, 0
+	t.n.Files, t.n.Lag, t.n.Waiting = 0, 0, 0
 	for _, f := range t.files {
+		if f.waits {
+			t.n.Waiting++
+		}
 		if f.end.broken != nil && t.closed[f.pos.Path] == nil {
 			closed(f.pos.Path, f.end.broken)
 		}
@@ -121,6 +129,12 @@ func (t *Tailer) count() {
 			t.n.Files++
 		}
 		t.n.Lag += f.unread()
+	}
+	switch {
+	case t.n.Waiting == 0:
+		t.n.Waits = time.Time{}
+	case t.n.Waits.IsZero():
+		t.n.Waits = t.wall
 	}
 	t.n.Positions = 0
 	for _, fs := range t.unbound {

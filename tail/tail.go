@@ -67,8 +67,8 @@
 // Bytes that are known and can no longer be read are sent as an event:
 //
 //	loss {path, inode, from, to, reason}
-//	reason: deleted unread | truncated unread | rewritten unread |
-//	        held-bytes limit | spool damaged
+//	reason: deleted unread | deleted waiting for a descriptor |
+//	        truncated unread | rewritten unread | held-bytes limit | spool damaged
 //
 // # Errors
 //
@@ -193,6 +193,7 @@ type Tailer struct {
 	late    []*dir           // to be listed again soon
 	unseen  []*file          // found in this scan, and nothing read of them: may go on in one another
 	touched []*file          // whose names changed in this scan
+	renamed []*file          // that have another path since
 	scratch []byte
 	dirents []byte
 	free    func(fd int) (share float64, ok bool) // of the disk below an open file

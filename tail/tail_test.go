@@ -238,7 +238,7 @@ func (b *bench) ledger() {
 	if sum := s.Bytes + s.Hole + s.LostBytes + s.Lag; s.Seen != sum {
 		b.t.Fatalf("ledger: seen %d, want %d: %+v", s.Seen, sum, s)
 	}
-	if l := s.Lost; l.Deleted+l.Truncated+l.Rewritten+l.Held+l.Spool != s.LostBytes {
+	if l := s.Lost; l.Deleted+l.Unopened+l.Truncated+l.Rewritten+l.Held+l.Spool != s.LostBytes {
 		b.t.Fatalf("lost: %+v, want %d in all", l, s.LostBytes)
 	}
 }

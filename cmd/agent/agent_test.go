@@ -100,6 +100,33 @@ func TestHeldFiles(t *testing.T) {
 	told("FDSTOREREMOVE=1\nFDNAME=" + held.String())
 }
 
+// That there are more deleted files than are kept is told once, until one is
+// let go.
+func TestHeldFilesAreFew(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	h := newHeldFiles(nil, nil, zap.New(core))
+	h.most = 2
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	hold := h.hold("app")
+	for ino := range uint64(4) {
+		hold(1, ino, int(f.Fd()))
+		if got, want := logs.FilterMessageSnippet("more deleted files are open").Len(), map[bool]int{true: 1}[ino >= 2]; got != want {
+			t.Errorf("file %d: told %d times, want %d", ino, got, want)
+		}
+	}
+	hold(1, 0, -1)
+	hold(1, 5, int(f.Fd()))
+	hold(1, 6, int(f.Fd()))
+	if got := logs.Len(); got != 2 {
+		t.Errorf("told %d times in all, want 2", got)
+	}
+	h.keep(func(string) bool { return false })
+}
+
 // stalledLine is a line whose loops run nowhere; what they tell is as of now.
 func stalledLine(t *testing.T) *line {
 	t.Helper()

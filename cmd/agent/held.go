@@ -22,8 +22,9 @@ type heldFiles struct {
 	log     *zap.Logger
 	most    int
 
-	mu  sync.Mutex
-	fds map[heldFile]int // guarded by mu
+	mu   sync.Mutex       // guards what follows
+	fds  map[heldFile]int //
+	full bool             // told that there are more, since one was let go
 }
 
 type heldFile struct {
@@ -82,12 +83,21 @@ func (h *heldFiles) hold(stream string) func(dev, ino uint64, fd int) {
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if _, ok := h.fds[f]; ok || len(h.fds) >= h.most {
+		if _, ok := h.fds[f]; ok {
 			return
 		}
-		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		own, err := -1, error(unix.EMFILE)
+		if len(h.fds) < h.most {
+			own, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		}
 		if err != nil {
-			return // no descriptor is free: it is as if nobody held it
+			if !h.full {
+				h.full = true
+				h.log.Warn("more deleted files are open than are kept over a restart or a reload: it would lose what is unread of the rest",
+					zap.Int("kept", len(h.fds)), zap.Int("most", h.most), zap.Error(err),
+					zap.String("hint", "do not restart before they are read; an eighth of LimitNOFILE is kept, 1024 at most"))
+			}
+			return
 		}
 		h.fds[f] = own
 		h.told(h.systemd.Store(f.String(), own))
@@ -110,6 +120,7 @@ func (h *heldFiles) done(f heldFile) {
 	if fd, ok := h.fds[f]; ok {
 		unix.Close(fd)
 		delete(h.fds, f)
+		h.full = false
 		h.told(h.systemd.Unstore(f.String()))
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -181,9 +182,14 @@ func (a *agent) snapshot(descriptors int64) *status.Snapshot {
 	return s
 }
 
-// descriptors counts those of this process.
+// descriptors counts those of this process; where none is left to count with, it
+// is as many as there may be.
 func descriptors() int64 {
 	d, err := os.Open("/proc/self/fd")
+	if errors.Is(err, syscall.EMFILE) {
+		limit, _ := openFiles()
+		return int64(limit)
+	}
 	if err != nil {
 		return 0
 	}
@@ -224,7 +230,7 @@ func (l *line) status(c conf.Stream, end conf.Sink, k seal.KeyState, now time.Ti
 	x := status.Stream{
 		Name: c.Name, Suite: c.Suite, KeyRef: c.Key, To: c.Sink,
 		Files: status.Files{
-			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Taken), Held: t.HeldBytes, Bytes: t.Bytes, Records: t.Records,
+			Followed: t.Files, Open: t.Open, Lag: t.Lag + max(0, t.Bytes+t.Again-p.Taken), Held: t.HeldBytes, Waiting: t.Waiting, Waits: t.Waits, Bytes: t.Bytes, Records: t.Records,
 			Truncated: t.Truncated, Rewritten: t.Rewritten, Closed: t.Closed, ClosedAt: t.ClosedAt, ClosedErr: t.ClosedAs, Errors: t.ScanErrors + t.OpenErrors + t.ReadErrors,
 		},
 		Ledger: status.Ledger{
@@ -274,7 +280,7 @@ func losses(before, told record.Losses, t *tail.Stats, now time.Time) (all, rece
 	recent = sumOf(told.Since(now.Add(-status.LossTold)))
 	own := status.Loss{
 		Losses: t.Losses, Lost: t.LostBytes,
-		Deleted: t.Lost.Deleted, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
+		Deleted: t.Lost.Deleted, Unopened: t.Lost.Unopened, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
 	}
 	all = known
 	for i, n := range amounts(&untold) {
@@ -291,12 +297,12 @@ func sumOf(lost map[string]record.Lost) (sum status.Loss) {
 		by.Add(reason, l.Bytes)
 		sum.Losses, sum.Lost = sum.Losses+l.Ranges, sum.Lost+l.Bytes
 	}
-	sum.Deleted, sum.Truncated, sum.Rewritten, sum.Held, sum.Spool = by.Deleted, by.Truncated, by.Rewritten, by.Held, by.Spool
+	sum.Deleted, sum.Unopened, sum.Truncated, sum.Rewritten, sum.Held, sum.Spool = by.Deleted, by.Unopened, by.Truncated, by.Rewritten, by.Held, by.Spool
 	return sum
 }
 
 func amounts(l *status.Loss) []*int64 {
-	return []*int64{&l.Losses, &l.Lost, &l.Deleted, &l.Truncated, &l.Rewritten, &l.Held, &l.Spool}
+	return []*int64{&l.Losses, &l.Lost, &l.Deleted, &l.Unopened, &l.Truncated, &l.Rewritten, &l.Held, &l.Spool}
 }
 
 // stalled names the loops of the line that do not go on. Waiting for a key, for
