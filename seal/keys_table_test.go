@@ -290,19 +290,9 @@ func TestKeysFleet(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fleet := &fleetKMS{start: time.Now(), quota: f.quota, calls: make([]int, 3601)}
 				fleet.out = func(at time.Duration) bool { return spans[3].from <= at && at < spans[3].to }
-				var all []*seal.Keys
-				for i := range uint64(agents) {
-					ks := seal.NewKeys(seal.KeyOptions{}, fleet, seal.AES256GCM, []byte{0, 0})
-					ks.SetRandom(rand.New(rand.NewPCG(i, 1)).Float64)
-					all = append(all, ks)
-					run(t, ks)
-				}
+				all := fleet.agents(t, agents)
 				time.Sleep(f.keys)
-				for i, ks := range all {
-					if ks.State().KeyID == "" {
-						t.Fatalf("agent %d has no data key after %v", i, f.keys)
-					}
-				}
+				allReady(t, all)
 				time.Sleep(spans[len(spans)-1].to - f.keys)
 				synctest.Wait()
 				fleet.mu.Lock()
@@ -316,7 +306,7 @@ func TestKeysFleet(t *testing.T) {
 					t.Errorf("%d calls until all have a data key, want at most %d", total, f.total)
 				}
 				for i, s := range spans {
-					peak := slices.Max(fleet.calls[int(s.from.Seconds()):int(s.to.Seconds())])
+					peak := fleet.peak(s.from, s.to)
 					t.Logf("%s: at most %d calls a second", s.name, peak)
 					if peak > f.most[i] {
 						t.Errorf("%s: %d calls in a second, want at most %d", s.name, peak, f.most[i])
@@ -324,6 +314,46 @@ func TestKeysFleet(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A thousand agents that start at once while the key service is out, as when
+// power returns, call it often at first; they are spread when it is back.
+func TestKeysFleetStartsInAnOutage(t *testing.T) {
+	const (
+		agents, quota = 1000, 17
+		m             = time.Minute
+		out, keys     = 5 * m, 3 * m
+		first, later  = 3200, 120 // calls in the first second, and in any from the second minute on
+	)
+	wantInDoc(t, fmt.Sprintf("When they start in an outage they call up to %.1f times each in the first second, but from the second minute on at most %d times a second\n"+
+		"together; %.0f min after it all have a data key, with a quota of %d (`TestKeysFleetStartsInAnOutage`).", float64(first)/agents, later, keys.Minutes(), quota))
+	synctest.Test(t, func(t *testing.T) {
+		fleet := &fleetKMS{start: time.Now(), quota: quota, calls: make([]int, 3601)}
+		fleet.out = func(at time.Duration) bool { return at < out }
+		all := fleet.agents(t, agents)
+		time.Sleep(out + keys)
+		allReady(t, all)
+		fleet.mu.Lock()
+		defer fleet.mu.Unlock()
+		if peak := fleet.peak(0, time.Second); peak > first {
+			t.Errorf("in the first second: %d calls, want at most %d", peak, first)
+		}
+		peak := fleet.peak(m, out+keys)
+		t.Logf("calls a second: %d at first, at most %d later", fleet.calls[0], peak)
+		if peak > later {
+			t.Errorf("later: %d calls in a second, want at most %d", peak, later)
+		}
+	})
+}
+
+func allReady(t *testing.T, all []*seal.Keys) {
+	t.Helper()
+	synctest.Wait()
+	for i, ks := range all {
+		if ks.State().KeyID == "" {
+			t.Fatalf("agent %d has no data key", i)
+		}
 	}
 }
 
@@ -351,4 +381,21 @@ func (f *fleetKMS) Generate(context.Context, []byte) (seal.DataKey, error) {
 		return seal.DataKey{}, errThrottled
 	}
 	return seal.DataKey{Plain: seal.NewSecret(32), Recipients: []seal.Recipient{{Type: 5, KeyID: []byte("cmk"), Wrapped: []byte("w")}}}, nil
+}
+
+// agents starts n of them, each with a chance of its own.
+func (f *fleetKMS) agents(t *testing.T, n uint64) (all []*seal.Keys) {
+	t.Helper()
+	for i := range n {
+		ks := seal.NewKeys(seal.KeyOptions{}, f, seal.AES256GCM, []byte{0, 0})
+		ks.SetRandom(rand.New(rand.NewPCG(i, 1)).Float64)
+		all = append(all, ks)
+		run(t, ks)
+	}
+	return all
+}
+
+// peak is the most calls in a second; f.mu is held.
+func (f *fleetKMS) peak(from, to time.Duration) int {
+	return slices.Max(f.calls[int(from.Seconds()):int(to.Seconds())])
 }
