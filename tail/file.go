@@ -100,6 +100,9 @@ func (f *file) key() inode { return inode{f.pos.Dev, f.pos.Ino} }
 // unread returns the bytes known to lie past the position.
 func (f *file) unread() int64 { return max(0, f.look.size-f.pos.Offset) }
 
+// least returns how much there is of the file's content for certain.
+func (f *file) least() int64 { return max(f.pos.Offset, int64(f.pos.Head.Len)) }
+
 // note takes over what the system says of the open file.
 func (t *Tailer) note(f *file, st *unix.Stat_t) {
 	f.look.shrunk = f.look.shrunk || st.Size < f.look.size
@@ -164,9 +167,7 @@ func (t *Tailer) bind(f *file, fd int, st *unix.Stat_t) {
 	}
 	f.pos.Dev, f.pos.Ino = st.Dev, st.Ino
 	f.pos.Closed, f.pos.Deleted = 0, false
-	if f.gz == nil && f.pos.Offset == 0 && f.pos.Head.Len < printBytes {
-		f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
-	}
+	t.takeHead(f, fd, st.Size)
 	t.hasHead(f)
 	f.ahead, f.look.every, f.end.stop = chunkBytes, 4*minLook, st.Size
 	f.look.mtime, f.look.ctime = 0, 0

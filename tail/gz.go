@@ -302,8 +302,7 @@ func (t *Tailer) freshHeads() {
 		var st unix.Stat_t
 		if f.pos.Offset == 0 && f.pos.Head.Len < printBytes && f.fd >= 0 && f.gz == nil && fstat(f.fd, &st) == nil {
 			t.note(f, &st)
-			f.pos.Head, _ = t.printAt(f.fd, int(min(st.Size, printBytes)), 0)
-			t.hasHead(f)
+			t.takeHead(f, f.fd, st.Size)
 		}
 	}
 }

@@ -45,6 +45,23 @@ func (t *Tailer) printAt(fd int, n int, off int64) (record.Print, bool) {
 	return t.print(b), true
 }
 
+// takeHead has the head known of what there is of f, open as fd, as long as
+// nothing was taken of it. What was replaced since it had that size keeps the
+// head it is found by.
+func (t *Tailer) takeHead(f *file, fd int, size int64) {
+	n, known := int(min(size, printBytes)), int(f.pos.Head.Len)
+	if f.gz != nil || f.pos.Offset > 0 || n <= known {
+		return
+	}
+	b := t.scratch[:n]
+	if m, err := pread(fd, b, 0); err != nil || m < n || known > 0 && t.print(b[:known]) != f.pos.Head {
+		return
+	}
+	f.pos.Head = t.print(b)
+	f.look.sure = max(f.look.sure, size)
+	t.hasHead(f)
+}
+
 // agrees reports whether the open file, found at path, is what the position
 // says as far as the position goes. A position that says nothing, of a file
 // that was empty, agrees by the name: an inode alone may be anyone's.

@@ -88,16 +88,13 @@ func (t *Tailer) verify(f *file, st *unix.Stat_t) {
 			return
 		}
 	}
-	if st.Size < f.pos.Offset && f.fd >= 0 && !t.shorter(f, st) {
+	if st.Size < f.least() && f.fd >= 0 && !t.shorter(f, st) {
 		f.look.verified = 0
 		return
 	}
 	if t.agrees(fd, f.pos.Path, &f.pos) {
 		f.look.sure = max(f.look.sure, st.Size)
-		if f.pos.Offset == 0 && f.pos.Head.Len < printBytes {
-			f.pos.Head, _ = t.printAt(fd, int(min(st.Size, printBytes)), 0)
-			t.hasHead(f)
-		}
+		t.takeHead(f, fd, st.Size)
 		return
 	}
 	if f.look.shrunk {

@@ -182,8 +182,8 @@ func (t *Tailer) tellLoss(p *record.Position, l loss, c *record.Chunk) {
 func (t *Tailer) still(f *file) record.Position {
 	if f.pos.Offset == 0 && f.gz != nil {
 		f.pos.Head = f.gz.head
-	} else if f.pos.Offset == 0 && f.fd >= 0 {
-		f.pos.Head, _ = t.printAt(f.fd, int(min(f.look.size, printBytes)), 0)
+	} else if f.fd >= 0 {
+		t.takeHead(f, f.fd, f.look.size)
 	}
 	p := f.pos
 	p.From, p.Was, p.Size = p.Offset, p.Sources, f.look.size

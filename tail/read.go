@@ -20,12 +20,12 @@ func (t *Tailer) read(f *file) *record.Chunk {
 		if f.undecided() || f.prev != nil {
 			return nil
 		}
-		if st.Size < f.pos.Offset && !t.shorter(f, &st) {
+		if st.Size < f.least() && !t.shorter(f, &st) {
 			f.end.read = true
 			f.look.mtime = 0
 			return nil
 		}
-		if st.Size < f.pos.Offset {
+		if st.Size < f.least() {
 			t.startOver(f, reasonTruncated)
 			continue
 		}
@@ -63,9 +63,13 @@ func (t *Tailer) readAt(f *file, st *unix.Stat_t) (c *record.Chunk, again bool) 
 			t.failedRead(f, err)
 			return nil, false
 		}
-		if n < lead || lead > 0 && t.print(b.mem[:lead]) != f.pos.Marker {
+		known := 0 // of what nothing was taken of
+		if at == 0 && f.gz == nil && int64(f.pos.Head.Len) <= want {
+			known = int(f.pos.Head.Len)
+		}
+		if n < max(lead, known) || lead > 0 && t.print(b.mem[:lead]) != f.pos.Marker || known > 0 && t.print(b.mem[:known]) != f.pos.Head {
 			b.recycle(nil)
-			if n < lead || f.look.shrunk || st.Size < f.look.size {
+			if n < max(lead, known) || f.look.shrunk || st.Size < f.look.size {
 				t.startOver(f, reasonTruncated)
 			} else {
 				t.startOver(f, reasonRewritten)

@@ -340,32 +340,75 @@ func TestH07_ReadBeyondTheCopySeenLate(t *testing.T) {
 
 // A copy that was empty when it was found.
 func TestH07_CopySeenEmpty(t *testing.T) {
-	for _, own := range []bool{false, true} {
-		b := newBench(t, "*.log*")
-		all := numbered("a", 0, 200)
-		b.write("a.log", all)
-		b.step(0)
-		b.want(lines(all)...)
-		b.write("a.log.1", "")
-		b.step(second)
-		if own {
-			b.write("a.log.1", "its own\n")
+	for _, size := range []int{1, 20, 200} {
+		for _, own := range []bool{false, true} {
+			b := newBench(t, "*.log*")
+			all := numbered("a", 0, size)
+			b.write("a.log", all)
+			b.step(0)
+			b.want(lines(all)...)
+			b.write("a.log.1", "")
 			b.step(second)
-			b.want("its own")
-			continue
-		}
-		b.write("a.log.1", all)
-		b.step(second)
-		b.write("a.log", "in the window\n")
-		b.step(second)
-		b.want("in the window")
-		b.truncate("a.log", 0)
-		b.write("a.log", "fresh\n")
-		for range 10 {
+			if own {
+				b.write("a.log.1", "its own\n")
+				b.step(second)
+				b.want("its own")
+				continue
+			}
+			b.write("a.log.1", all)
 			b.step(second)
+			if size == 200 { // of a shorter one no copy is known that ends before the position
+				b.write("a.log", "in the window\n")
+				b.step(second)
+				b.want("in the window")
+			}
+			b.truncate("a.log", 0)
+			b.write("a.log", "fresh\n")
+			for range 10 {
+				b.step(second)
+			}
+			b.want("fresh")
+			b.wantLosses()
 		}
-		b.want("fresh")
-		b.wantLosses()
+	}
+}
+
+// Copied and truncated between the look that found what it got and its first
+// read: nothing is lost, as the copy has all of it.
+func TestH07_CopiedBeforeRead(t *testing.T) {
+	for _, include := range []string{"*.log", "*.log*"} {
+		for _, size := range []int{1, 300} {
+			for _, compressed := range []bool{false, true} {
+				for _, new := range []bool{false, true} {
+					for _, apart := range []bool{false, true} {
+						if new && !apart && include == "*.log*" {
+							continue // nobody knew of either when both were there
+						}
+						t.Run(fmt.Sprintf("%s %d lines compressed=%t new=%t told apart=%t", include, size, compressed, new, apart), func(t *testing.T) {
+							b := newBench(t, include)
+							if !apart {
+								b.o.Found = nil
+							}
+							b.write("other.log", "")
+							if !new {
+								b.write("app.log", "")
+							}
+							b.step(0)
+							text := numbered("a", 0, size)
+							b.write("app.log", text)
+							b.tail.Round(second)
+							b.shift("app.log", compressed)
+							for range 9 {
+								b.step(second)
+							}
+							b.want(lines(text)...)
+							b.wantLosses()
+							b.quiet()
+						})
+					}
+				}
+			}
+		}
 	}
 }
 
