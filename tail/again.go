@@ -201,7 +201,7 @@ func (t *Tailer) openAgain(r *rereading, path, name string) bool {
 		return false
 	}
 	r.fd, r.ino, r.path = fd, st.Ino, name
-	if zipped(name, fd, &st) && (st.Ino == p.Ino || t.madeOf(name, p.Path)) {
+	if zipped(name, fd, &st) && (st.Ino == p.Ino || t.madeOf(name, p)) {
 		if !slices.Contains(r.refused, st.Ino) && t.beginsAgain(r) {
 			return true
 		}

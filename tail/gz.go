@@ -315,7 +315,7 @@ func (t *Tailer) findTwins(z *file, head []byte) {
 		if f == z || f.gz != nil && p.Ino != z.pos.Ino || p.Until != 0 || int(p.Head.Len) > len(head) {
 			return
 		}
-		if p.Ino != z.pos.Ino && !t.madeOf(z.pos.Path, p.Path) {
+		if p.Ino != z.pos.Ino && !t.madeOf(z.pos.Path, p) {
 			return
 		}
 		if p.Deleted && p.Ino == z.pos.Ino && !z.gz.back || p.Head.Len == 0 || t.print(head[:p.Head.Len]) != p.Head {
@@ -333,11 +333,29 @@ func (t *Tailer) findTwins(z *file, head []byte) {
 	}
 }
 
-// madeOf reports whether a .gz may have been made of the file that was at from.
-func (t *Tailer) madeOf(path, from string) bool {
-	plain := strings.TrimSuffix(path, ".gz")
-	return plain == from || rotated(from, plain) || rotated(unrotate(from), plain) ||
-		t.isRotated(path) && strings.HasPrefix(filepath.Base(path), stem(from))
+// madeOf reports whether a .gz may have been made of the file of p. What less
+// than a full print is known of must not be that of a file with a name of its
+// own, as web-01.log beside web.log.
+func (t *Tailer) madeOf(path string, p *record.Position) bool {
+	plain, from := strings.TrimSuffix(path, ".gz"), p.Path
+	switch {
+	case plain == from:
+		return true
+	case !rotated(from, plain) && !rotated(unrotate(from), plain) && !(t.isRotated(path) && strings.HasPrefix(filepath.Base(path), stem(from))):
+		return false
+	case p.Head.Len == printBytes:
+		return true
+	}
+	of := t.before(filepath.Join(filepath.Dir(from), filepath.Base(plain)))
+	return of == from || of == t.before(from) || len(t.wantedAt[of]) == 0 && t.entryOf(of) == nil
+}
+
+// entryOf returns the entry of a path, nil if there is none.
+func (t *Tailer) entryOf(path string) *entry {
+	if d := t.dirs[filepath.Dir(path)]; d != nil {
+		return d.names[filepath.Base(path)]
+	}
+	return nil
 }
 
 // decide settles what a whole .gz is: what it was already known as, what is
@@ -367,7 +385,7 @@ func (t *Tailer) decide(z *file) bool {
 	case best != nil && best.index < 0:
 		if best.pos.Ino != z.pos.Ino {
 			t.n.Copies++
-			t.after(unrotate(best.pos.Path), g.of.Mtim.Nano())
+			t.afterBoth(best.pos.Path, g.of.Mtim.Nano())
 			t.log.Info("file goes on compressed", zap.String("path", z.pos.Path), zap.Int64("offset", best.pos.Offset))
 		}
 		t.inherit(z, best)
@@ -442,7 +460,7 @@ func (t *Tailer) pending(f *file) bool {
 		if g.whole {
 			return slices.ContainsFunc(g.twins, func(w twin) bool { return w.id == f.pos.ID && w.agree })
 		}
-		return t.madeOf(z.pos.Path, f.pos.Path) && !(g.failed && t.now >= g.tried+gzWait)
+		return t.madeOf(z.pos.Path, &f.pos) && !(g.failed && t.now >= g.tried+gzWait)
 	})
 }
 

@@ -202,50 +202,86 @@ func TestH15_Damaged(t *testing.T) {
 
 // Born, written and rotated between two looks: read too, oldest first.
 func TestH09_BornAndRotatedUnseen(t *testing.T) {
-	for _, down := range []bool{false, true} {
-		for _, zipped := range []bool{false, true} {
-			for _, gone := range []bool{false, true} {
-				if gone && !down {
-					continue
-				}
-				t.Run(fmt.Sprintf("down=%t gz=%t gone=%t", down, zipped, gone), func(t *testing.T) {
-					b := newBench(t, "app.log")
-					b.write("app.log.1", numbered("history", 0, 100))
-					old := time.Now().Add(-time.Hour)
-					b.do(os.Chtimes(b.path("app.log.1"), old, old))
-					b.write("app.log", numbered("a", 0, 100))
-					b.step(0)
-					b.want(lines(numbered("a", 0, 100))...)
-					if down {
-						b.stop()
-						b.o.Since = time.Now().Add(-time.Minute)
+	for _, name := range []string{"app.log", "web-01.log"} { // a number may be part of the name
+		for _, down := range []bool{false, true} {
+			for _, zipped := range []bool{false, true} {
+				for _, gone := range []bool{false, true} {
+					if gone && !down {
+						continue
 					}
-					b.write("app.log", "last of a\n")
-					for i := range 3 {
-						b.rotate("app.log", 9)
-						b.write("app.log", fmt.Sprintf("%d\n", i)+numbered("b", 0, i*100))
-					}
-					if zipped {
-						for i := 1; i < 5; i++ {
-							b.gzip(fmt.Sprintf("app.log.%d", i))
+					t.Run(fmt.Sprintf("%s down=%t gz=%t gone=%t", name, down, zipped, gone), func(t *testing.T) {
+						b := newBench(t, name)
+						b.write(name+".1", numbered("history", 0, 100))
+						old := time.Now().Add(-time.Hour)
+						b.do(os.Chtimes(b.path(name+".1"), old, old))
+						b.write(name, numbered("a", 0, 100))
+						b.step(0)
+						b.want(lines(numbered("a", 0, 100))...)
+						if down {
+							b.stop()
+							b.o.Since = time.Now().Add(-time.Minute)
 						}
-					}
-					want := []string{"0", "1", "2"}
-					want = append(want, lines(numbered("b", 0, 100)+numbered("b", 0, 200))...)
-					if gone {
-						b.remove("app.log.3" + map[bool]string{true: ".gz"}[zipped])
-					} else {
-						want = append(want, "last of a")
-					}
-					for range 20 {
-						b.step(second)
-					}
-					b.wantSet(want...)
-					b.quiet()
-				})
+						b.write(name, "last of a\n")
+						for i := range 3 {
+							b.rotate(name, 9)
+							b.write(name, fmt.Sprintf("%d\n", i)+numbered("b", 0, i*100))
+						}
+						b.write("web.log.1", "of a file that is not meant\n")
+						if zipped {
+							for i := 1; i < 5; i++ {
+								b.gzip(fmt.Sprintf("%s.%d", name, i))
+							}
+						}
+						want := []string{"0", "1", "2"}
+						want = append(want, lines(numbered("b", 0, 100)+numbered("b", 0, 200))...)
+						if gone {
+							b.remove(name + ".3" + map[bool]string{true: ".gz"}[zipped])
+						} else {
+							want = append(want, "last of a")
+						}
+						for range 20 {
+							b.step(second)
+						}
+						b.wantSet(want...)
+						b.quiet()
+					})
+				}
 			}
 		}
 	}
+}
+
+// The .gz of one file is not taken for what is left of another whose name only
+// differs by a number, and that began with the same few lines.
+func TestH13_OtherNumber(t *testing.T) {
+	for _, names := range [][2]string{{"web.log", "web-01.log"}, {"web-01.log", "web.log"}, {"web-01.log", "web-02.log"}} {
+		b := newBench(t)
+		b.write(names[0], "start\n")
+		b.write(names[1], "start\nmore\n")
+		for range 8 { // one may be a copy of the other
+			b.step(second)
+		}
+		b.wantSet("start", "start", "more")
+		b.stop()
+		b.write(names[0], "more\nlast\n")
+		b.rename(names[0], names[0]+".1")
+		b.gzip(names[0] + ".1")
+		b.remove(names[1])
+		for range 8 {
+			b.step(second)
+		}
+		b.want("more", "last")
+		b.quiet()
+	}
+}
+
+func inodeOf(t *testing.T, path string) uint64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Ino
 }
 
 // However many there are, few are inflated at once.
@@ -360,7 +396,7 @@ func TestH13_InodeReusedMeanwhile(t *testing.T) {
 	for i := range 1000 {
 		name := fmt.Sprintf("app.log-new%d", i)
 		b.write(name, "")
-		if info, err := os.Stat(b.path(name)); err == nil && info.Sys().(*syscall.Stat_t).Ino == ino {
+		if inodeOf(t, b.path(name)) == ino {
 			b.step(second)
 			b.step(second)
 			b.quiet()

@@ -76,6 +76,25 @@ func unrotate(p string) string {
 	return p
 }
 
+// before is unrotate where the name alone may mislead: of a name that the
+// patterns take, a number may be part, as in web-01.log.
+func (t *Tailer) before(p string) string {
+	dir, name := filepath.Split(strings.TrimSuffix(p, ".gz"))
+	meant, best := t.matches(p), ""
+	for _, from := range unrotated(name) {
+		if len(from) > len(best) && (!meant || strings.HasPrefix(name, from)) && t.matches(dir+from) {
+			best = from
+		}
+	}
+	switch {
+	case best != "":
+		return dir + best
+	case meant:
+		return p
+	}
+	return unrotate(p)
+}
+
 // after has the files looked for that were at p after a file that was written
 // to last at mtime, and are rotated too by now.
 func (t *Tailer) after(p string, mtime int64) {
@@ -85,12 +104,17 @@ func (t *Tailer) after(p string, mtime int64) {
 	t.chains[p] = mtime
 }
 
+// afterBoth is after for p and for where p was before it was rotated.
+func (t *Tailer) afterBoth(p string, mtime int64) {
+	t.after(p, mtime)
+	t.after(t.before(p), mtime)
+}
+
 // sinceLast has the files looked for that were at p, or where p was before it
 // was rotated, since an earlier Tailer looked there last, which it did each Poll.
 func (t *Tailer) sinceLast(p string) {
 	if since := t.o.Since; !since.IsZero() {
-		t.after(p, since.Add(-t.o.Poll).UnixNano())
-		t.after(unrotate(p), since.Add(-t.o.Poll).UnixNano())
+		t.afterBoth(p, since.Add(-t.o.Poll).UnixNano())
 	}
 }
 

@@ -159,7 +159,7 @@ func (t *Tailer) tryWanted(path string) {
 	}
 	t.unwant(f)
 	if f.pos.Path != path {
-		t.after(unrotate(f.pos.Path), st.Mtim.Nano())
+		t.afterBoth(f.pos.Path, st.Mtim.Nano())
 	}
 	f.pos.Path = path
 	t.bind(f, fd, &st)
