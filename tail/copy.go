@@ -18,7 +18,7 @@ func (t *Tailer) suspect(n *file, fd int, st *unix.Stat_t) {
 	if fd < 0 || n.gz != nil || t.o.Once {
 		return
 	}
-	if t.taken(n, fd, st) {
+	if t.taken(n, fd, st) || t.compressed(n, fd, st) {
 		return
 	}
 	f := t.original(n, fd, st)
@@ -180,23 +180,54 @@ func (t *Tailer) taken(n *file, fd int, st *unix.Stat_t) bool {
 		if n.pos.Offset > 0 || old.pos.Offset <= st.Size || old.pos.Path == n.pos.Path || !t.passed(old, n, fd, st) {
 			continue
 		}
-		few := int(min(st.Size, printBytes))
-		head, ok := t.printAt(fd, few, 0)
-		mark, ok2 := t.printAt(fd, few, st.Size-int64(few))
-		if !ok || !ok2 {
+		head, mark, ok := t.bothEnds(fd, st.Size)
+		if !ok {
 			return false
 		}
-		n.pos.Offset, n.pos.Size, n.foreign = st.Size, st.Size, st.Size
-		n.pos.Head, n.pos.Marker = head, mark
-		t.note(n, st)
-		t.n.Seen -= st.Size // it was the original's
-		t.n.Copies++
-		t.hasHead(n)
-		t.tell(n)
+		t.allTaken(n, st, head, mark)
 		t.log.Info("file is the copy of one that was replaced", zap.String("path", n.pos.Path), zap.Int64("offset", n.pos.Offset))
 		return true
 	}
 	return false
+}
+
+// compressed is taken for what a .gz was made of that is followed already: the
+// .gz is read, and went on from where the original was.
+func (t *Tailer) compressed(n *file, fd int, st *unix.Stat_t) bool {
+	var zst unix.Stat_t
+	if st.Size == 0 || n.pos.Offset > 0 || stat(n.pos.Path+".gz", &zst) != nil {
+		return false
+	}
+	z := t.bound[inode{zst.Dev, zst.Ino}]
+	if z == nil || z.gz == nil || z.undecided() || z.gz.size != st.Size {
+		return false
+	}
+	head, tail, ok := t.bothEnds(fd, st.Size)
+	if !ok || head != z.gz.head || tail != z.gz.tail {
+		return false
+	}
+	t.allTaken(n, st, head, tail)
+	return true
+}
+
+// bothEnds returns the fingerprints of the first and the last bytes of an open
+// file.
+func (t *Tailer) bothEnds(fd int, size int64) (head, tail record.Print, ok bool) {
+	few := min(size, printBytes)
+	head, ok = t.printAt(fd, int(few), 0)
+	tail, ok2 := t.printAt(fd, int(few), size-few)
+	return head, tail, ok && ok2
+}
+
+// allTaken has n, not read yet, begin at its end: what it has was another's.
+func (t *Tailer) allTaken(n *file, st *unix.Stat_t, head, mark record.Print) {
+	n.pos.Offset, n.pos.Size, n.foreign = st.Size, st.Size, st.Size
+	n.pos.Head, n.pos.Marker = head, mark
+	t.note(n, st)
+	t.n.Seen -= st.Size
+	t.n.Copies++
+	t.hasHead(n)
+	t.tell(n)
 }
 
 // passed reports whether old was n, so far as n goes: they were compared then,

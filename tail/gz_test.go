@@ -381,6 +381,31 @@ func TestH13_CompressedWhileFollowed(t *testing.T) {
 	}
 }
 
+// A copy is found when its .gz has gone on already from where the original was.
+func TestH13_CopyFoundAfterItsGz(t *testing.T) {
+	for _, include := range []string{"app.log*", "app.log"} {
+		for _, size := range []int{1, 80} {
+			b := newBench(t, include)
+			text := numbered("a", 0, size)
+			b.write("app.log", text)
+			b.step(0)
+			b.want(lines(text)...)
+			b.stop()
+			b.o.Since = time.Now()
+			b.do(os.WriteFile(b.path("app.log.1.gz"), zip(text), 0o644))
+			b.truncate("app.log", 0)
+			for range 3 {
+				b.step(second)
+			}
+			b.write("app.log.1", text)
+			b.truncate("app.log", 0)
+			b.step(second)
+			b.remove("app.log.1")
+			b.quiet()
+		}
+	}
+}
+
 // The inode of the file that a .gz was made of is another's before the .gz is
 // known.
 func TestH13_InodeReusedMeanwhile(t *testing.T) {
