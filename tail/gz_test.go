@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -246,6 +247,49 @@ func TestH09_BornAndRotatedUnseen(t *testing.T) {
 						b.quiet()
 					})
 				}
+			}
+		}
+	}
+}
+
+// Rotated before the first scan that could show its path, and written to since
+// an agent could have known it: read too.
+func TestH09_RotatedBeforeFirstSeen(t *testing.T) {
+	for _, first := range []bool{true, false} { // start of the stream
+		for _, there := range []bool{true, false} { // again
+			for _, to := range []string{"app.log.1", "app.log-20261126", "app.log.1.gz", "old/app.log.1", "old/app-20261126.log.gz"} {
+				t.Run(fmt.Sprintf("first=%t there=%t %s", first, there, to), func(t *testing.T) {
+					b := newBench(t)
+					b.o.Rotated = []string{b.path("old/*")}
+					if !first {
+						b.write("other.log", "known\n")
+						b.step(0)
+						b.want("known")
+						b.stop()
+					}
+					b.do(os.MkdirAll(b.path("old"), 0o755))
+					b.write("app.log.2", "history\n")
+					b.write("old/app.log.2", "history\n")
+					long := time.Now().Add(-time.Hour)
+					b.do(os.Chtimes(b.path("app.log.2"), long, long))
+					b.do(os.Chtimes(b.path("old/app.log.2"), long, long))
+					b.o.Since = time.Now().Add(-time.Second)
+					plain := strings.TrimSuffix(to, ".gz")
+					b.write(plain, numbered("a", 0, 80))
+					if plain != to {
+						b.gzip(plain)
+					}
+					want := lines(numbered("a", 0, 80))
+					if there {
+						b.write("app.log", "new\n")
+						want = append(want, "new")
+					}
+					for range 5 {
+						b.step(second)
+					}
+					b.wantSet(want...)
+					b.quiet()
+				})
 			}
 		}
 	}

@@ -118,6 +118,39 @@ func (t *Tailer) sinceLast(p string) {
 	}
 }
 
+// firstSeen has the files looked for that were at paths of which nothing is
+// known, and were written to since somebody could have known them.
+func (t *Tailer) firstSeen() {
+	since := t.o.Since.UnixNano()
+	if t.o.Since.IsZero() || t.o.Once {
+		return
+	}
+	if len(t.o.Positions) > 0 {
+		since -= int64(t.o.Poll) // an earlier Tailer looked no oftener
+	}
+	for _, f := range t.files {
+		if !f.told && f.gz == nil {
+			t.after(f.pos.Path, since)
+		}
+	}
+	for _, d := range t.dirs { // and nothing is there again
+		t.list(d.path, func(_ int, name []byte, _ uint64, kind uint8) {
+			n := string(name)
+			if kind != unix.DT_REG && kind != unix.DT_UNKNOWN || matches(d.states, n) {
+				return
+			}
+			for i := 1; i+1 < len(n); i++ {
+				if strings.IndexByte("-._", n[i]) < 0 || n[i+1] < '0' || n[i+1] > '9' {
+					continue
+				}
+				if p := filepath.Join(d.path, n[:i]); d.names[n[:i]] == nil && len(t.wantedAt[p]) == 0 && t.matches(p) {
+					t.after(p, since)
+				}
+			}
+		})
+	}
+}
+
 // siblings finds them, and has them read from 0, oldest first.
 func (t *Tailer) siblings() {
 	if len(t.chains) == 0 {
@@ -157,10 +190,18 @@ func (t *Tailer) siblings() {
 			}
 		})
 	}
+	stems := map[string]int64{}
+	if len(t.o.Rotated) > 0 {
+		for c, m := range t.chains {
+			if since, ok := stems[stem(c)]; !ok || m < since {
+				stems[stem(c)] = m
+			}
+		}
+	}
 	for _, p := range t.rotatedPaths() {
 		since, ok := int64(0), false
-		for c, m := range t.chains {
-			if strings.HasPrefix(filepath.Base(p), stem(c)) && (!ok || m < since) {
+		for n, i := filepath.Base(p), 1; i <= len(n); i++ {
+			if m, is := stems[n[:i]]; is && (!ok || m < since) {
 				since, ok = m, true
 			}
 		}

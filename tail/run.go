@@ -265,6 +265,7 @@ func (t *Tailer) afterFirstScan() {
 			}
 		}
 	}
+	t.firstSeen()
 	var st unix.Stat_t
 	for _, f := range t.files {
 		if f.pos.Offset == 0 && !f.undecided() && f.fd >= 0 && t.fstat(f, &st) == nil {

@@ -105,7 +105,7 @@ type Options struct {
 	Exclude []string // globs of whole paths, such as **/*.gz; DIR/** leaves DIR unread
 	Rotated []string // globs of absolute paths where rotated files lie, also compressed ones
 
-	Since     time.Time         // when Positions were still kept, if known: what was rotated since is read
+	Since     time.Time         // when Positions were still kept, or begun if there are none yet, if known: what was rotated since is read
 	Positions []record.Position // where reading goes on, and holes; all other files begin at 0
 	Key       []byte            // of the fingerprints
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"sealtail/conf"
 	"sealtail/internal/loop"
@@ -99,10 +100,10 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 			log.Error("spool damaged", zap.Stringer("damage", d), zap.String("set_aside", d.File))
 		}
 	}
-	if shipped := filepath.Join(where, "shipped"); !st.loaded {
-		if _, err := os.Stat(shipped); err == nil {
-			log.Error("all segments of the spool are gone: positions and chain begin anew, lines may be sealed twice", zap.String("spool", where))
-		}
+	_, err = os.Stat(filepath.Join(where, "shipped"))
+	gone := !st.loaded && err == nil
+	if gone {
+		log.Error("all segments of the spool are gone: positions and chain begin anew, lines may be sealed twice", zap.String("spool", where))
 	}
 	l := &line{stream: s, stop: cfg.Agent.Stop, spool: sp, store: end, log: log,
 		commit: &committer{spool: sp, state: st, pending: &discoveries{wake: make(chan struct{}, 1)},
@@ -128,16 +129,37 @@ func openLine(cfg *conf.Config, s conf.Stream, id *identity, keys *seal.Keys, he
 	if err != nil {
 		return nil, err
 	}
-	var since time.Time
-	if head != nil {
-		since = time.Unix(0, head.Last)
-	}
+	since := knownSince(st, where, s.StartAt == "end" || gone)
 	l.tail, err = newTailer(s, len(cfg.Streams), tail.Options{
 		Since: since, Positions: st.files(), Found: l.commit.pending.add, Key: id.key, Log: log,
 		Held: held.of(s.Name), Hold: held.hold(s.Name),
 		Waiting: func() bool { return keys.State().Phase == seal.Paused || sp.Stats().Waiting != "" },
 	})
 	return l, err
+}
+
+// knownSince returns when an agent looked at the stream's files last, or, as long
+// as nothing was taken of any, when its directory was made; late says that what
+// was before the positions is not meant. Zero: it is not known.
+func knownSince(st *state, dir string, late bool) (since time.Time) {
+	head := st.Head()
+	taken := slices.ContainsFunc(st.files(), func(p record.Position) bool { return p.Offset > 0 })
+	switch {
+	case !taken && !late:
+		since = madeAt(dir)
+	case head != nil:
+		since = time.Unix(0, head.Last)
+	}
+	return since
+}
+
+// madeAt returns when a directory was made, as far as its file system tells.
+func madeAt(dir string) time.Time {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st); err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return time.Now()
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
 }
 
 // Descriptors that are left to what is not a followed file: for the process, and

@@ -183,6 +183,46 @@ func TestStateFolds(t *testing.T) {
 	}
 }
 
+// What was rotated is meant since the stream's directory was made, until bytes
+// are taken, and then since the last envelope.
+func TestKnownSince(t *testing.T) {
+	dir := t.TempDir()
+	id, sealNext := sealer(t, seal.AES256GCM)
+	made := knownSince(&state{identity: id}, dir, false)
+	if age := time.Since(made); age < -time.Minute || age > time.Minute {
+		t.Fatalf("directory made %v ago", age)
+	}
+	env := sealNext([]byte("x"))
+	head, err := seal.HeadOf(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := time.Unix(0, head.Last)
+	for _, c := range []struct {
+		name  string
+		env   []byte
+		taken int64
+		late  bool
+		want  time.Time
+	}{
+		{name: "first start", want: made},
+		{name: "first start at the end", late: true},
+		{name: "nothing taken", env: env, want: made},
+		{name: "nothing taken from the end", env: env, late: true, want: last},
+		{name: "taken", env: env, taken: 9, want: last},
+		{name: "taken, chain begun anew", taken: 9},
+	} {
+		st := &state{identity: id}
+		var ps record.Positions
+		if err := st.Apply(c.env, ps.AppendDelta(nil, []record.Position{at(1, 0, c.taken)})); err != nil {
+			t.Fatal(err)
+		}
+		if got := knownSince(st, dir, c.late); !got.Equal(c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // A state as the version before wrote it loads; one of a version to come is
 // refused.
 func TestStateVersions(t *testing.T) {
