@@ -47,7 +47,7 @@ func (t *Tailer) original(n *file, fd int, st *unix.Stat_t) *file {
 	if head, ok := t.printAt(fd, printBytes, 0); ok {
 		i := 0
 		for f := t.heads[headKey(head)]; f != nil && i < maxTwins; f, i = f.twin, i+1 {
-			if f != n && f.gz == nil && t.agreesSoFar(fd, st.Size, f) {
+			if f != n && f.gz == nil && (f.told || f.index < 0 || rotated(f.pos.Path, n.pos.Path)) && t.agreesSoFar(fd, st.Size, f) {
 				return f
 			}
 		}
@@ -118,8 +118,6 @@ func (t *Tailer) sameSoFar(fd int, size int64, f *file) bool {
 	switch {
 	case f.index < 0:
 		return true
-	case !f.told:
-		return false
 	case f.fd < 0:
 		return true
 	case t.fstat(f, &st) != nil || st.Size < f.look.sure:

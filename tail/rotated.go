@@ -121,13 +121,10 @@ func (t *Tailer) sinceLast(p string) {
 // firstSeen has the files looked for that were at paths of which nothing is
 // known, and were written to since somebody could have known them.
 func (t *Tailer) firstSeen() {
-	since := t.o.Since.UnixNano()
 	if t.o.Since.IsZero() || t.o.Once {
 		return
 	}
-	if len(t.o.Positions) > 0 {
-		since -= int64(t.o.Poll) // an earlier Tailer looked no oftener
-	}
+	since := t.o.Since.Add(-t.o.Poll).UnixNano()
 	for _, f := range t.files {
 		if !f.told && f.gz == nil {
 			t.after(f.pos.Path, since)

@@ -412,6 +412,30 @@ func TestH07_CopiedBeforeRead(t *testing.T) {
 	}
 }
 
+// Found together by the first scan, and truncated then or not: read once, or each on its own.
+func TestH07_CopyFoundWithTheFile(t *testing.T) {
+	for _, size := range []int{1, 300} {
+		for _, truncated := range []bool{false, true} {
+			b := newBench(t, "*.log*")
+			text := numbered("a", 0, size)
+			b.write("app.log", text)
+			b.copy("app.log", "app.log.1")
+			want := lines(text)
+			b.step(second)
+			if truncated {
+				b.truncate("app.log", 0)
+			} else {
+				want = append(want, want...)
+			}
+			for range 8 {
+				b.step(second)
+			}
+			b.wantSet(want...)
+			b.quiet()
+		}
+	}
+}
+
 // A file that agreed with one only as far as it went then is a file of its own.
 func TestH07_NoCopyAnyMore(t *testing.T) {
 	b := newBench(t)
