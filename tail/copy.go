@@ -219,7 +219,7 @@ func (t *Tailer) bothEnds(fd int, size int64) (head, tail record.Print, ok bool)
 
 // allTaken has n, not read yet, begin at its end: what it has was another's.
 func (t *Tailer) allTaken(n *file, st *unix.Stat_t, head, mark record.Print) {
-	n.pos.Offset, n.pos.Size, n.foreign = st.Size, st.Size, st.Size
+	n.pos.Offset, n.pos.Size, n.foreign, n.first = st.Size, st.Size, st.Size, st.Size
 	n.pos.Head, n.pos.Marker = head, mark
 	t.note(n, st)
 	t.n.Seen -= st.Size
@@ -276,7 +276,7 @@ func (t *Tailer) inherit(n, old *file) {
 		t.tell(own)
 	}
 	t.dropHead(n)
-	n.pos, n.told, n.foreign = old.pos, old.told, old.foreign
+	n.pos, n.told, n.foreign, n.first = old.pos, old.told, old.foreign, old.first
 	n.pos.Path, n.pos.Dev, n.pos.Ino = path, dev, ino
 	old.passOn(n)
 	n.pos.Closed, n.pos.Deleted = 0, n.name.unlinked && n.name.count == 0

@@ -38,6 +38,7 @@ type file struct {
 	told      bool          // the receiver has a position of this ID
 	held      bool          // told to Options.Hold
 	foreign   int64         // bytes before the offset that this position was not moved by, not told yet
+	first     int64         // offset where the bytes of this position begin, if it was not committed before them
 	foundSize int64         // as told last to Options.Found
 	foundAt   time.Duration // when that was
 	lost      []loss        // to be told
@@ -123,7 +124,7 @@ func (t *Tailer) rename(f *file) {
 		old := &file{pos: f.pos, told: true, fd: -1, index: -1}
 		old.pos.Forget = true
 		t.tell(old)
-		f.foreign = f.pos.Offset
+		f.foreign, f.first = f.pos.Offset, f.pos.Offset
 	}
 	f.pos.ID, f.told = newID(), false
 }

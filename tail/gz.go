@@ -422,7 +422,7 @@ func (t *Tailer) lostAs(w *twin) *file {
 // pass moves a whole .gz, not read yet, to its end.
 func (t *Tailer) pass(z *file) {
 	g := z.gz
-	z.pos.Offset, z.pos.Size, z.pos.Head, z.pos.Marker, z.foreign = g.size, g.size, g.head, g.tail, g.size
+	z.pos.Offset, z.pos.Size, z.pos.Head, z.pos.Marker, z.foreign, z.first = g.size, g.size, g.head, g.tail, g.size, g.size
 	t.resize(z, g.size)
 	t.n.Seen -= g.size // which is not meant
 	t.hasHead(z)

@@ -212,14 +212,14 @@ func (t *Tailer) startOver(f *file, reason string) {
 	}
 	t.log.Info("file begins anew", zap.String("path", f.pos.Path), zap.Uint64("inode", f.pos.Ino),
 		zap.Int64("offset", f.pos.Offset), zap.String("why", reason))
-	old := &file{pos: f.pos, told: f.told, foreign: f.foreign, fd: -1}
+	old := &file{pos: f.pos, told: f.told, foreign: f.foreign, first: f.first, fd: -1}
 	old.look = looking{size: f.look.size, sure: f.look.sure, mtime: f.look.mtime}
 	t.resize(old, max(f.look.sure, f.pos.Offset)) // what it grew by since is of the new content
 	old.end.reason = reason
 	old.trail, f.trail = f.trail, nil
 	t.dropHead(f)
 	f.pos = record.Position{ID: newID(), Path: old.pos.Path, Dev: old.pos.Dev, Ino: old.pos.Ino}
-	f.told, f.foreign, f.opens = false, 0, nil
+	f.told, f.foreign, f.first, f.opens = false, 0, 0, nil
 	f.look.size, f.look.sure, f.look.shrunk, f.look.mtime, f.look.ctime = 0, 0, false, 0, 0
 	f.ahead, f.end.read, f.end.final = chunkBytes, false, false
 	f.look.news = t.now

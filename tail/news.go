@@ -66,7 +66,7 @@ func (t *Tailer) found() {
 			continue // what was taken before it goes through the channel, and so does it
 		}
 		p := t.still(f)
-		p.Offset, p.From, p.Marker, p.Sources, p.Was = 0, 0, record.Print{}, nil, nil
+		p.Offset, p.From, p.Marker, p.Sources, p.Was = f.first, f.first, record.Print{}, nil, nil
 		p.Deleted = f.name.unlinked
 		ps = append(ps, p)
 		f.foundSize, f.foundAt = f.look.size, t.now

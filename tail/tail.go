@@ -115,8 +115,10 @@ type Options struct {
 	// a name, when they lose it or have grown; while nobody takes chunks all that
 	// have grown, or while Waiting says so; and when Run ends, all with unread bytes. It is called by the goroutine of
 	// Run, also while nobody takes chunks, and must not block; it may keep the slice. What is told is
-	// to be committed at once. Offset is always 0: of a file that more is
+	// to be committed at once. Offset is 0: of a file that more is
 	// committed of, only path, device, inode, size, Deleted and Next are news.
+	// Where it is not, what is before it was another file's and is on its way with
+	// a chunk: such a one is not to be committed before that.
 	Found func([]record.Position)
 
 	// Waiting, if set, reports whether chunks that were taken wait in memory, for

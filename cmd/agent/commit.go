@@ -56,6 +56,9 @@ func (c *committer) found(ctx context.Context) error {
 			if !ok {
 				known = p
 			}
+			if !ok && p.Offset > 0 {
+				continue // a chunk on its way has it
+			}
 			if known.Offset == 0 {
 				p.Sources, p.Encoding = known.Sources, known.Encoding
 				known = p

@@ -646,6 +646,36 @@ func TestFoundTwice(t *testing.T) {
 	}
 }
 
+// Of a file that begins with another's bytes nothing is committed before the
+// chunk that has it so: it would be read, or lost, from there after a restart.
+func TestFoundBeforeItsChunk(t *testing.T) {
+	id, _ := sealer(t, seal.AES256GCM)
+	st := &state{identity: id}
+	sp, err := spool.Open(filepath.Join(t.TempDir(), "spool"), spool.Options{}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	if err := sp.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &committer{spool: sp, state: st, pending: &discoveries{}}
+	grown := at(1, 9, 9)
+	grown.Size, grown.Look = 12, 1
+	for _, want := range []int64{0, 12} { // size known, before and after the chunk
+		c.pending.add([]record.Position{grown})
+		if err := c.found(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if p, _ := st.positions.Get(1); p.Size != want || len(c.pending.all()) != 0 {
+			t.Errorf("got %+v, and %v is pending; want size %d", p, c.pending.all(), want)
+		}
+		if err := c.Append(t.Context(), nil, []record.Position{at(1, 9, 9)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // An entry that was on its way while its file was found under another name, and
 // longer, moves the offset and leaves what is known since.
 func TestFoundSinceTheEntry(t *testing.T) {
