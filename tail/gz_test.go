@@ -319,6 +319,46 @@ func TestH13_OtherNumber(t *testing.T) {
 	}
 }
 
+// A rotated file that waits for a descriptor is compressed, and its inode is that
+// of a copy.
+func TestH44_InodeOfAWaitingFileReused(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", numbered("a", 0, 80))
+	b.write("c.log", "c\n")
+	b.step(0)
+	b.wantSet(append(lines(numbered("a", 0, 80)), "c")...)
+	b.stop()
+	b.write("a.log", "rest of a\n")
+	b.rename("a.log", "a.log.1")
+	b.write("busy.log", "busy\n")
+	b.write("c.log", "rest of c\n")
+	ino := inodeOf(t, b.path("a.log.1"))
+	b.o.MaxOpen = 1
+	b.start()
+	b.tail.Round(0)
+	b.gzip("a.log.1")
+	for i := 0; ; i++ {
+		if i == 1000 {
+			t.Skip("this file system does not reuse inodes")
+		}
+		name := fmt.Sprintf("other%d", i)
+		if b.write(name, ""); inodeOf(t, b.path(name)) == ino {
+			b.write(name, "c\nrest of c\n")
+			b.rename(name, "c.log.1")
+			b.truncate("c.log", 0)
+			break
+		}
+	}
+	for range 8 {
+		b.tail.Round(second) // nothing is read: busy.log keeps the descriptor
+	}
+	for range 12 {
+		b.step(second)
+	}
+	b.wantSet("busy", "rest of a", "rest of c")
+	b.quiet()
+}
+
 func inodeOf(t *testing.T, path string) uint64 {
 	t.Helper()
 	info, err := os.Stat(path)

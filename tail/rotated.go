@@ -161,7 +161,7 @@ func (t *Tailer) siblings() {
 	try := func(p string, since int64) {
 		var st unix.Stat_t
 		if t.matches(p) || t.excluded(p) || stat(p, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG ||
-			st.Mtim.Nano() < since || t.bound[inode{st.Dev, st.Ino}] != nil {
+			st.Mtim.Nano() < since || t.follows(p, &st) {
 			return
 		}
 		all = append(all, found{p, st})

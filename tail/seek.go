@@ -111,11 +111,31 @@ func (t *Tailer) seekIn(dir string, inos map[uint64]bool, stems []string) error 
 	})
 }
 
+// follows reports whether the file at path is followed. One that has neither a
+// name nor a descriptor may be gone, and another have its inode.
+func (t *Tailer) follows(path string, st *unix.Stat_t) bool {
+	f := t.bound[inode{st.Dev, st.Ino}]
+	if f == nil || f.fd >= 0 || f.name.count > 0 || path == f.pos.Path {
+		return f != nil
+	}
+	var now unix.Stat_t
+	fd, err := t.open(path, &now)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	if (inode{now.Dev, now.Ino}) != f.key() || t.same(f, fd, path, &now) {
+		return true
+	}
+	t.lostName(f)
+	return false
+}
+
 // tryWanted opens a file and binds the wanted position that it agrees with. A
 // file that cannot be opened now is tried again.
 func (t *Tailer) tryWanted(path string) {
 	var st unix.Stat_t
-	if stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || t.bound[inode{st.Dev, st.Ino}] != nil {
+	if stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || t.follows(path, &st) {
 		return
 	}
 	fd, err := t.open(path, &st)
