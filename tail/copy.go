@@ -78,9 +78,9 @@ func (t *Tailer) shortAgrees(n *file, fd int, st *unix.Stat_t, f *file) bool {
 }
 
 // begun reports whether the open file may be the copy of f of which less than a
-// print is written yet.
+// print is written, or known, yet.
 func (t *Tailer) begun(fd int, st *unix.Stat_t, f *file) bool {
-	return st.Size < printBytes && f.fd >= 0 && f.gz == nil && t.sameBefore(fd, f, st.Size)
+	return min(st.Size, int64(f.pos.Head.Len)) < printBytes && f.fd >= 0 && f.gz == nil && t.sameBefore(fd, f, st.Size)
 }
 
 // unrotated returns the names that rotation may have made name of.

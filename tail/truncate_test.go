@@ -412,12 +412,17 @@ func TestH07_CopiedBeforeRead(t *testing.T) {
 	}
 }
 
-// Found together by the first scan, and truncated then or not: read once, or each on its own.
+// Found together by the first scan, or when the file was empty before, and
+// truncated then or not: read once, or each on its own.
 func TestH07_CopyFoundWithTheFile(t *testing.T) {
-	for _, size := range []int{1, 300} {
+	for i, size := range []int{1, 300, 1, 300} {
 		for _, truncated := range []bool{false, true} {
 			b := newBench(t, "*.log*")
 			text := numbered("a", 0, size)
+			if empty := i > 1; empty {
+				b.write("app.log", "")
+				b.step(0)
+			}
 			b.write("app.log", text)
 			b.copy("app.log", "app.log.1")
 			want := lines(text)
