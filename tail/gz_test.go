@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sealtail/record"
 	"sealtail/tail"
 )
 
@@ -317,6 +318,23 @@ func TestH13_OtherNumber(t *testing.T) {
 		b.want("more", "last")
 		b.quiet()
 	}
+}
+
+// The position of an empty file has the inode of one that is read and done with:
+// that is not read again.
+func TestH01_EmptyOneAndAKnownOne(t *testing.T) {
+	b := newBench(t)
+	b.write("a.log", "a\n")
+	b.step(0)
+	b.want("a")
+	b.rename("a.log", "a.log.1")
+	b.step(second)
+	b.step(40 * second) // and closed
+	b.stop()
+	p := b.pos.All()[0]
+	empty := record.Position{ID: 99, Path: b.path("a.log"), Dev: p.Dev, Ino: p.Ino}
+	b.do(func() error { _, err := b.pos.Apply(b.enc.AppendDelta(nil, []record.Position{empty})); return err }())
+	b.quiet()
 }
 
 // A rotated file that waits for a descriptor is compressed, and its inode is that

@@ -165,6 +165,9 @@ func (t *Tailer) tryWanted(path string) {
 			f = c
 		}
 	}
+	if f != nil && f.pos.Head.Len == 0 && t.among(t.unbound[st.Ino], fd, path).pos.Head.Len > 0 {
+		f = nil // and one that is done with is known better
+	}
 	own := f != nil && f.pos.Path == path
 	if f == nil && t.among(t.unbound[st.Ino], fd, path) == nil {
 		// One that ends before the position is to be known, so that it is not taken
