@@ -360,11 +360,14 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// mismatch reports a value of a wrong kind. A string in the place of a table is
+// not repeated: it may be what belongs into one, an access key or a proxy's URL.
 func (d *decoder) mismatch(path, want string, got any) {
-	shown := ""
+	shown, hidden := "", hides(path)
 	switch got := got.(type) {
 	case string:
 		shown = strconv.Quote(got)
+		hidden = hidden || strings.Contains(want, "table")
 	case int64, float64, bool:
 		shown = fmt.Sprint(got)
 	case map[string]any, []map[string]any:
@@ -378,7 +381,7 @@ func (d *decoder) mismatch(path, want string, got any) {
 	if strings.Contains(want, "size") && (strings.HasSuffix(shown, `B"`) || strings.HasSuffix(shown, `b"`)) {
 		fix += "; units are B, KiB, MiB, GiB, TiB"
 	}
-	if hides(path) {
+	if hidden {
 		d.fault(path, fix, "is not %s", want)
 		return
 	}
