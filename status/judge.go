@@ -154,8 +154,12 @@ func keyWords(k *Key) string {
 	return s
 }
 
+// readAgain says when an access key takes effect: a process never gets other
+// variables, and systemd copies credentials at a start alone.
+const readAgain = "its files are read again by themselves; for type env or systemd mend the unit, or what it loads, and restart"
+
 // keyFix says what to do about a key service's answer. All go on by themselves
-// once it is done.
+// once it is done, but for what takes a restart.
 func keyFix(l *Stream) string {
 	at, k := "[key."+l.KeyRef+"]", &l.Key
 	switch k.Code {
@@ -170,14 +174,14 @@ func keyFix(l *Stream) string {
 	case "DescribeKey":
 		return "allow kms:DescribeKey with its master key to the access key of " + at + ": sealing goes on by itself; or remove require_sm4_cmk, and reload"
 	case "NoCredentials":
-		return "mend what the error names, where " + at + " finds its access key (there, with mode 0600, of the agent's user); it is read again by itself"
+		return "mend what the error names, where " + at + " finds its access key (there, with mode 0600, of the agent's user); " + readAgain
 	}
 	goesOn := ": sealing goes on by itself once the key service of " + at + " answers"
 	switch {
 	case k.Reason == "revoked":
 		return "enable the master key of " + at + " again, or give the agent the right to use it; sealing goes on by itself"
 	case k.Reason == "credentials":
-		return "put a valid access key where " + at + " finds it; it is read again by itself"
+		return "put a valid access key where " + at + " finds it; " + readAgain
 	case k.Reason == "misfit":
 		return "mend what it says: a keyring is read again by itself; for a change of " + at + " try sealtail check --online, then systemctl reload sealtail"
 	case k.Code == "Certificate":

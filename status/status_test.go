@@ -227,7 +227,10 @@ func TestFix(t *testing.T) {
 		}, []string{"1h00m late", "what cannot be read waits"}, []string{"rate_limit"}},
 		{"a broken credentials file", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key = status.Key{State: "paused", Reason: "outage", Code: "NoCredentials", Error: "has mode 0644"}
-		}, []string{"finds its access key"}, []string{"network"}},
+		}, []string{"finds its access key", "read again by themselves; for type env or systemd mend the unit, or what it loads, and restart"}, []string{"network"}},
+		{"an access key that is refused", func(_ *status.Snapshot, l *status.Stream) {
+			l.Key = status.Key{State: "paused", Reason: "credentials", Code: "SignatureDoesNotMatch"}
+		}, []string{"put a valid access key", "for type env or systemd mend the unit, or what it loads, and restart"}, []string{"network"}},
 		{"a credentials file that went missing", func(_ *status.Snapshot, l *status.Stream) {
 			l.Key.Access = status.Access{Error: "/etc/k: no such file", Since: noon.Add(-time.Minute)}
 		}, []string{"WARNING", "the access key of [key.main] cannot be looked up, the one found last is used: /etc/k: no such file", "before a restart"}, []string{"[sink.", "paused"}},
