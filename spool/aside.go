@@ -40,14 +40,15 @@ func (s *Spool) Aside() (a Aside) {
 		}
 	})
 	each(filepath.Join(s.dir, damagedDir), func(name string) {
-		var d Damage
-		_, err := fmt.Sscanf(name, "%d-%d"+missingSuffix, &d.First, &d.Segment)
-		switch {
-		case err == nil:
-			a.Missing = append(a.Missing, d.segments())
-		case !strings.HasSuffix(name, ".tmp"):
-			a.Damaged++
+		if strings.HasSuffix(name, ".tmp") { // a crash left it
+			return
 		}
+		var d Damage
+		if _, err := fmt.Sscanf(name, "%d-%d"+missingSuffix, &d.First, &d.Segment); err == nil {
+			a.Missing = append(a.Missing, d.segments())
+			return
+		}
+		a.Damaged++
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

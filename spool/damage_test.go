@@ -514,6 +514,9 @@ func TestAside(t *testing.T) {
 		must(t, fsys.Remove(filepath.Join(dir, "damaged", e.Name())))
 	}
 	must(t, fsys.Remove(parked))
+	for _, left := range []string{"00000002-00000002.missing.tmp", "00000001-64-128.tmp"} { // by a crash
+		must(t, durable.WriteFile(fsys, filepath.Join(dir, "damaged", left), nil, 0o600))
+	}
 	s, _ = openDiary(t, fsys)
 	want(s, 0, 0, 0)
 }
