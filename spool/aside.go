@@ -73,5 +73,8 @@ func (s *Spool) noteMissing(d Damage) (string, error) {
 	if err := durable.MkdirAll(s.fs, dir, 0o700); err != nil {
 		return "", err
 	}
-	return name, durable.WriteFile(s.fs, name, fmt.Appendf(nil, "%s: %v\n", time.Now().UTC().Format(time.RFC3339), d), 0o600)
+	if err := durable.WriteFile(s.fs, name, fmt.Appendf(nil, "%s: %v\n", time.Now().UTC().Format(time.RFC3339), d), 0o600); err != nil {
+		return "", err
+	}
+	return name, nil
 }

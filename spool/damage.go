@@ -84,33 +84,41 @@ func parseLedger(b []byte) (l []ledgerEntry, snapshot []byte, ok bool) {
 }
 
 // damage notes bad bytes of segment id, read from f, sets them aside, and tells
-// the State if it does not know and they matter.
-func (p *opening) damage(f durable.File, id uint32, sp span) {
+// the State if it does not know and they matter. Without room they stay.
+func (p *opening) damage(f durable.File, id uint32, sp span) error {
 	s := p.s
 	d := Damage{First: id, Segment: id, From: sp.from, To: sp.to}
 	seg := s.find(id)
 	seg.bad = append(seg.bad, sp)
 	var err error
 	if d.File, err = s.setAside(f, id, sp); err != nil {
+		if !durable.NoRoom(err) {
+			return fmt.Errorf("set damaged bytes aside: %w", err)
+		}
 		seg.loose = true
 		s.log.Warn("damaged bytes stay where they are", zap.String("dir", s.dir), zap.Stringer("damage", d), zap.Error(err))
 	}
 	p.tell(d)
+	return nil
 }
 
 // missing is damage for segments that are not there.
-func (p *opening) missing(first, last uint32) {
+func (p *opening) missing(first, last uint32) error {
 	d := Damage{First: first, Segment: last}
 	if p.knows(d) { // and somebody may have removed the note
 		p.tell(d)
-		return
+		return nil
 	}
-	if name, err := p.s.noteMissing(d); err != nil {
+	name, err := p.s.noteMissing(d)
+	if err != nil {
+		if !durable.NoRoom(err) {
+			return fmt.Errorf("note that %v: %w", d, err)
+		}
 		p.s.log.Warn("what is missing cannot be noted", zap.String("dir", p.s.dir), zap.Stringer("damage", d), zap.Error(err))
-	} else {
-		d.File = name
 	}
+	d.File = name
 	p.tell(d)
+	return nil
 }
 
 func (p *opening) tell(d Damage) {

@@ -720,6 +720,38 @@ func TestNoRoomToNote(t *testing.T) {
 	}
 }
 
+// TestFailedAside fails each step of setting damage aside and of noting what is
+// missing, for good: Open returns the error, and the next finds what there was.
+func TestFailedAside(t *testing.T) {
+	for _, kind := range []string{crashfs.Sync, crashfs.SyncDir, crashfs.Write, crashfs.Rename, crashfs.Create} {
+		failed := 0
+		for n := 1; ; n++ {
+			fsys := threeSegments(t)
+			list, err := spool.Frames(fsys, dir, 1)
+			must(t, err)
+			flip(t, fsys, 1, list[1].Off)
+			must(t, fsys.Remove(spool.SegName(dir, 2)))
+			hit := failNth(fsys, n, 1, syscall.EIO, kind)
+			_, err = spool.Open(dir, spool.Options{FS: fsys, SegmentBytes: 24 << 10}, &diary{})
+			if !*hit {
+				break
+			}
+			if failed++; !errors.Is(err, syscall.EIO) {
+				t.Errorf("%s %d: got %v, want EIO", kind, n, err)
+			}
+			fsys.Inject(nil)
+			fsys.Restart()
+			s, d := openDiary(t, fsys)
+			if a := s.Aside(); a.Damaged != 1 || len(a.Missing) != 1 || !slices.Contains(d.told, "gap") {
+				t.Errorf("%s %d: aside %+v, told %v", kind, n, a, d.told)
+			}
+		}
+		if failed < 2 {
+			t.Errorf("%s: %d failures, want one of each at least", kind, failed)
+		}
+	}
+}
+
 // TestLateDamage damages an entry behind the back of an open spool: the error is
 // final, and the next start tells the state.
 func TestLateDamage(t *testing.T) {

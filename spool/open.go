@@ -100,7 +100,9 @@ func (p *opening) run() error {
 	segs := passOver(s.segs)
 	// A segment goes only when a durable hint says that it was shipped.
 	if len(segs) > 0 && segs[0].readable && segs[0].prev != 0 && p.hint.misses(segs[0].prev, segs[0].prevEnd) {
-		p.missing(max(1, p.hint.shipped.id), segs[0].prev)
+		if err := p.missing(max(1, p.hint.shipped.id), segs[0].prev); err != nil {
+			return err
+		}
 	}
 	for i, seg := range segs {
 		var next *segment
@@ -111,7 +113,9 @@ func (p *opening) run() error {
 			return fmt.Errorf("segment %d: %w", seg.id, err)
 		}
 		if next != nil && next.readable && next.prev > seg.id {
-			p.missing(seg.id+1, next.prev)
+			if err := p.missing(seg.id+1, next.prev); err != nil {
+				return err
+			}
 		}
 	}
 	last := max(1, p.hint.shipped.id) - 1
@@ -119,7 +123,9 @@ func (p *opening) run() error {
 		last = s.segs[len(s.segs)-1].id
 	}
 	if last < s.newest {
-		p.missing(last+1, s.newest)
+		if err := p.missing(last+1, s.newest); err != nil {
+			return err
+		}
 	}
 	return p.finish()
 }
@@ -239,7 +245,7 @@ func (p *opening) segment(seg, next *segment) error {
 			seg.end = next.prevEnd
 		}
 		if !told || seg.end > 0 { // else it was given up by an earlier opening
-			p.damage(f, seg.id, span{0, seg.end})
+			return p.damage(f, seg.id, span{0, seg.end})
 		}
 		return nil
 	case told:
@@ -304,11 +310,13 @@ func cutAt(h *header, f durable.File, synced, size int64) (int64, error) {
 // not verify is damage.
 func (p *opening) fold(seg *segment, f durable.File, to int64) error {
 	var bad span
-	flush := func() {
-		if bad.to > bad.from {
-			p.damage(f, seg.id, bad)
-			bad = span{}
+	flush := func() error {
+		if bad.to == bad.from {
+			return nil
 		}
+		sp := bad
+		bad = span{}
+		return p.damage(f, seg.id, sp)
 	}
 	limit := min(to, max(seg.size, framesFrom))
 	sc := newScanner(&seg.header, f, framesFrom, limit)
@@ -328,7 +336,9 @@ func (p *opening) fold(seg *segment, f durable.File, to int64) error {
 			bad.to = it.end
 			continue
 		}
-		flush()
+		if err := flush(); err != nil {
+			return err
+		}
 		if err := p.apply(seg, &it); err != nil {
 			return err
 		}
@@ -339,8 +349,7 @@ func (p *opening) fold(seg *segment, f durable.File, to int64) error {
 		}
 		bad.to = to
 	}
-	flush()
-	return nil
+	return flush()
 }
 
 // apply folds one frame of seg.
