@@ -102,7 +102,8 @@ type Ledger struct {
 	Holes     int64 `json:"hole_bytes"`      // never written: NULs of truncated files
 
 	Loss
-	Recent Loss      `json:"recent"`               // of these: told in the last day, to the hour, or not yet
+	Untold Loss      `json:"untold"`               // of these: their events are not sealed yet
+	Recent Loss      `json:"recent"`               // of all: told in the last day, to the hour, or not yet
 	Newest time.Time `json:"newest_loss,omitzero"` // when it was told
 }
 

@@ -261,7 +261,7 @@ func (l *line) status(c conf.Stream, end conf.Sink, k seal.KeyState, now time.Ti
 	if newer := l.commit.lost.Load(); newer != nil {
 		told = *newer
 	}
-	x.Ledger.Loss, x.Ledger.Recent = losses(l.lost, told, &t, now)
+	x.Ledger.Loss, x.Ledger.Untold, x.Ledger.Recent = losses(l.lost, told, &t, now)
 	x.Ledger.Newest = told.Newest()
 	for _, n := range k.Failed {
 		x.Key.Failed += n
@@ -272,11 +272,12 @@ func (l *line) status(c conf.Stream, end conf.Sink, k seal.KeyState, now time.Ti
 	return x
 }
 
-// losses adds up what was lost: all, and what is recent. before is what was told
-// when the line began, told what was since, t what the line's tailer lost. What
-// that has told nobody yet is as if it were lost now.
-func losses(before, told record.Losses, t *tail.Stats, now time.Time) (all, recent status.Loss) {
-	known, untold := sumOf(told.Since(time.Time{})), sumOf(before.Since(time.Time{}))
+// losses adds up what was lost: all, of it what nobody was told yet, and what is
+// recent. before is what was told when the line began, told what was since, t what
+// the line's tailer lost. What is untold is as if it were lost now.
+func losses(before, told record.Losses, t *tail.Stats, now time.Time) (all, untold, recent status.Loss) {
+	known := sumOf(told.Since(time.Time{}))
+	untold = sumOf(before.Since(time.Time{}))
 	recent = sumOf(told.Since(now.Add(-status.LossTold)))
 	own := status.Loss{
 		Losses: t.Losses, Lost: t.LostBytes,
@@ -288,7 +289,7 @@ func losses(before, told record.Losses, t *tail.Stats, now time.Time) (all, rece
 		*amounts(&all)[i] += *n
 		*amounts(&recent)[i] += *n
 	}
-	return all, recent
+	return all, untold, recent
 }
 
 func sumOf(lost map[string]record.Lost) (sum status.Loss) {

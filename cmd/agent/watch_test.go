@@ -20,18 +20,18 @@ func TestLosses(t *testing.T) {
 	}
 	deleted := func(ranges, bytes int64) status.Loss { return status.Loss{Losses: ranges, Lost: bytes, Deleted: bytes} }
 	for _, tt := range []struct {
-		name        string
-		before      []int // hours of losses of 1 byte
-		told        []int // since
-		own         tail.Stats
-		all, recent status.Loss
+		name                string
+		before              []int // hours of losses of 1 byte
+		told                []int // since
+		own                 tail.Stats
+		all, untold, recent status.Loss
 	}{
-		{"none", nil, nil, tail.Stats{}, deleted(0, 0), deleted(0, 0)},
-		{"before the line", []int{-25, -24, -1}, nil, tail.Stats{}, deleted(3, 3), deleted(2, 2)},
-		{"told", []int{-30}, []int{0}, tail.Stats{Losses: 1, LostBytes: 1, Lost: tail.Lost{Deleted: 1}}, deleted(2, 2), deleted(1, 1)},
-		{"told, and the tailer's count is older", nil, []int{0}, tail.Stats{}, deleted(1, 1), deleted(1, 1)},
-		{"not told yet", []int{-30}, nil, tail.Stats{LostBytes: 7, Lost: tail.Lost{Deleted: 7}}, deleted(1, 8), deleted(0, 7)},
-		{"told long ago, and not told yet", nil, []int{-30}, tail.Stats{Losses: 1, LostBytes: 8, Lost: tail.Lost{Deleted: 8}}, deleted(1, 8), deleted(0, 7)},
+		{"none", nil, nil, tail.Stats{}, deleted(0, 0), deleted(0, 0), deleted(0, 0)},
+		{"before the line", []int{-25, -24, -1}, nil, tail.Stats{}, deleted(3, 3), deleted(0, 0), deleted(2, 2)},
+		{"told", []int{-30}, []int{0}, tail.Stats{Losses: 1, LostBytes: 1, Lost: tail.Lost{Deleted: 1}}, deleted(2, 2), deleted(0, 0), deleted(1, 1)},
+		{"told, and the tailer's count is older", nil, []int{0}, tail.Stats{}, deleted(1, 1), deleted(0, 0), deleted(1, 1)},
+		{"not told yet", []int{-30}, nil, tail.Stats{LostBytes: 7, Lost: tail.Lost{Deleted: 7}}, deleted(1, 8), deleted(0, 7), deleted(0, 7)},
+		{"told long ago, and not told yet", nil, []int{-30}, tail.Stats{Losses: 1, LostBytes: 8, Lost: tail.Lost{Deleted: 8}}, deleted(1, 8), deleted(0, 7), deleted(0, 7)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var ps record.Positions
@@ -42,9 +42,9 @@ func TestLosses(t *testing.T) {
 			for _, h := range tt.told {
 				lost(&ps, h, 1)
 			}
-			all, recent := losses(before, ps.Losses(), &tt.own, now)
-			if all != tt.all || recent != tt.recent {
-				t.Errorf("got %+v and recent %+v, want %+v and %+v", all, recent, tt.all, tt.recent)
+			all, untold, recent := losses(before, ps.Losses(), &tt.own, now)
+			if all != tt.all || untold != tt.untold || recent != tt.recent {
+				t.Errorf("got %+v, untold %+v, recent %+v, want %+v, %+v, %+v", all, untold, recent, tt.all, tt.untold, tt.recent)
 			}
 		})
 	}
