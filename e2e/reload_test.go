@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,6 +133,71 @@ func TestReloadInAPause(t *testing.T) {
 	}
 	r.stop()
 	l.check(t, r.open())
+}
+
+// Until all streams have drained, in a pause as well, the agent looks after the
+// files of each: of what is born and deleted meanwhile the next start knows how
+// much is lost.
+func TestFilesWhileDraining(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "aes-256-gcm", "*.log", quickStream, quickKey)
+	if err := os.Mkdir(r.path("more"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"100ms\", ship_timeout = \"10m\" }\n")
+	r.edit("[[stream]]\n", fmt.Sprintf(`[sink.more]
+type = "dir"
+path = %q
+
+[[stream]]
+name = "more"
+include = [%q]
+suite = "sm4-gcm"
+key = "main"
+sink = "more"
+
+[[stream]]
+`, r.path("sealed-more"), r.path("more", "*.log")))
+	r.write("sealed", "in the way")
+	var l ledger
+	w := l.writer(t, r.path("logs", "a.log"))
+	w.line()
+	r.start()
+	r.until("a batch in the spool", func() bool { s, _ := r.status(); return len(s.Streams) == 2 && s.Streams[1].Spool.Pending > 0 })
+	r.run("sealtail", "keyring", "disable", "-f", r.path("public.json"))
+	r.until("the pause", func() bool { _, code := r.status(); return code == 3 })
+	w.line() // so that sealing waits
+	r.agent.Process.Signal(syscall.SIGTERM)
+	r.until("the stop", func() bool { return r.logged("INFO stopping") > 0 })
+	const line = "passing\n"
+	for _, dir := range []string{"logs", "more"} {
+		passing := r.path(dir, "passing.log")
+		r.write(filepath.Join(dir, "passing"), line)
+		if err := os.Rename(r.path(dir, "passing"), passing); err != nil {
+			t.Fatal(err)
+		}
+		r.known(passing)
+		if err := os.Remove(passing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(r.path("sealed")); err != nil {
+		t.Fatal(err)
+	}
+	<-r.exited
+	r.run("sealtail", "keyring", "enable", "-f", r.path("public.json"))
+	r.start()
+	r.until("both losses to be told", func() bool {
+		s, _ := r.status()
+		return len(s.Streams) == 2 && s.Streams[0].Ledger.Losses == 1 && s.Streams[1].Ledger.Losses == 1
+	})
+	s, _ := r.status()
+	for _, got := range s.Streams {
+		if got.Ledger.Lost != int64(len(line)) {
+			t.Errorf("stream %s: %d bytes are told as lost, want %d", got.Name, got.Ledger.Lost, len(line))
+		}
+	}
+	r.stop()
 }
 
 // A keyring that lost a key under which spooled batches are sealed is refused

@@ -43,7 +43,7 @@ func Explain(o Options, path string) (x Explanation, err error) {
 	if err != nil {
 		return x, err
 	}
-	defer t.close()
+	defer t.Close()
 	x.Include = match(o.Include, path)
 	if x.Exclude = match(o.Exclude, path); x.Exclude == "" {
 		for dir := filepath.Dir(path); x.Exclude == ""; dir = filepath.Dir(dir) {

@@ -55,9 +55,6 @@ func (t *Tailer) Leave() {
 	t.bequeath()
 }
 
-// Close closes what Step opened.
-func (t *Tailer) Close() { t.close() }
-
 // SetFree replaces the share of free disk space.
 func (t *Tailer) SetFree(share float64) {
 	t.free = func(int) (float64, bool) { return share, true }

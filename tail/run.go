@@ -17,7 +17,7 @@ import (
 // renamed or deleted meanwhile is not lost on the next Tailer. It returns nil.
 // Run is called once.
 func (t *Tailer) Run(ctx, reading context.Context, out chan<- *record.Chunk) error {
-	defer t.close()
+	defer t.Close()
 	t.tryWatch()
 	t.send(reading, out)
 	if !t.o.Once {
@@ -274,7 +274,9 @@ func (t *Tailer) afterFirstScan() {
 	}
 }
 
-func (t *Tailer) close() {
+// Close closes the files. Run does so when it ends; only a Tailer that is never
+// run takes a call.
+func (t *Tailer) Close() {
 	for _, f := range t.files {
 		t.shut(f)
 	}

@@ -165,11 +165,12 @@ func (t *Tailer) tryWanted(path string) {
 			f = c
 		}
 	}
-	if f != nil && f.pos.Head.Len == 0 && t.among(t.unbound[st.Ino], fd, path).pos.Head.Len > 0 {
+	known := t.among(t.unbound[st.Ino], fd, path)
+	if f != nil && f.pos.Head.Len == 0 && known != nil && known.pos.Head.Len > 0 {
 		f = nil // and one that is done with is known better
 	}
 	own := f != nil && f.pos.Path == path
-	if f == nil && t.among(t.unbound[st.Ino], fd, path) == nil {
+	if f == nil && known == nil {
 		// One that ends before the position is to be known, so that it is not taken
 		// for one that was rotated before anybody saw it.
 		if n := (&file{pos: record.Position{ID: newID(), Path: path}, fd: -1}); t.taken(n, fd, &st) {

@@ -179,7 +179,7 @@ func (a *agent) change(ctx, alive context.Context, cfg *conf.Config) error {
 			keys = fresh[use]
 		}
 		if keys == nil {
-			if keys, err = openKeys(cfg, s, a.log, func() waiting { return a.waiting(s.Key) }); err != nil {
+			if keys, err = openKeys(cfg, s, a.log, func() neededKeys { return a.needed(s.Key) }); err != nil {
 				return err
 			}
 			fresh[use] = keys

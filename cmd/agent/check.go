@@ -152,7 +152,7 @@ func (c *checking) keyring(ctx context.Context, name string) {
 		return
 	}
 	dek.Plain.Wipe()
-	c.waiting(name, file, keys)
+	c.needed(name, file, keys)
 	for _, k := range keys {
 		if k.Primary {
 			c.keys[name] = fmt.Sprintf("%s, primary %s", file, k.ID)
@@ -164,10 +164,10 @@ func (c *checking) keyring(ctx context.Context, name string) {
 	}
 }
 
-// waiting wants a keyring that has the keys under which batches are sealed that
+// needed wants a keyring that has the keys under which batches are sealed that
 // wait in spools.
-func (c *checking) waiting(name, file string, keys []keyring.Key) {
-	at, w := "key."+name+".file", waiting{files: keyringsOf(c.cfg)}
+func (c *checking) needed(name, file string, keys []keyring.Key) {
+	at, needed := "key."+name+".file", neededKeys{files: keyringsOf(c.cfg)}
 	for _, s := range c.cfg.Streams {
 		if s.Key != name {
 			continue
@@ -175,7 +175,7 @@ func (c *checking) waiting(name, file string, keys []keyring.Key) {
 		err := spool.Unshipped(durable.OS, filepath.Join(c.cfg.Agent.StateDir, "streams", s.Name), func(env []byte) error {
 			e, err := seal.Parse(env)
 			if err == nil {
-				w.ids = append(w.ids, keysNamed(e)...)
+				needed.ids = append(needed.ids, keysNamed(e)...)
 			}
 			return err
 		})
@@ -183,9 +183,7 @@ func (c *checking) waiting(name, file string, keys []keyring.Key) {
 			c.warn(at, "whether it has the keys of what waits in the spool of stream "+s.Name+" is not known: "+err.Error(), "run this as the agent's user, or root")
 		}
 	}
-	slices.Sort(w.ids)
-	w.ids = slices.Compact(w.ids)
-	lost, destroyed := w.without(keys)
+	lost, destroyed := needed.without(keys)
 	if len(lost) > 0 {
 		c.fault(at, lostKeys(file, lost).Error(), "put it back: until these are shipped no data key is made; or name the file that has it in another [key.NAME]")
 	}

@@ -26,7 +26,7 @@ func dryRun(ctx context.Context, cfg *conf.Config, show bool, log *zap.Logger, s
 		return err
 	}
 	keys := make(map[keyUse]*runningKeys)
-	nothing := func() waiting { return waiting{} }
+	nothing := func() neededKeys { return neededKeys{} }
 	for _, s := range cfg.Streams {
 		if use := keysOf(s); keys[use] == nil {
 			if keys[use], err = openKeys(cfg, s, log, nothing); err != nil {

@@ -321,6 +321,7 @@ func (l *line) run(ctx, agent context.Context) error {
 			return l.tail.Run(looking, reading, chunks)
 		case <-reading.Done():
 			close(chunks)
+			l.tail.Close()
 			return nil
 		}
 	})
@@ -353,16 +354,16 @@ func (l *line) run(ctx, agent context.Context) error {
 	stages.run("aside", stopReading, func() error { l.keepAside(noting); return nil })
 
 	<-reading.Done()
-	unlimited := limit(ctx, agent, l.stop.SealTimeout, stopSealing)
+	endLimit := limit(ctx, agent, l.stop.SealTimeout, stopSealing)
 	stages.wait("pipeline")
-	unlimited()
+	endLimit()
 	stopNoting()
 	stages.wait("pauses", "aside")
 	l.tellUnsealed(sealing)
 	l.spool.CloseInput()
-	unlimited = limit(ctx, agent, l.stop.ShipTimeout, stopShipping)
+	endLimit = limit(ctx, agent, l.stop.ShipTimeout, stopShipping)
 	stages.wait("sink")
-	unlimited()
+	endLimit()
 	drained()
 	if !stages.failed() {
 		<-l.leave

@@ -79,7 +79,7 @@ func takeAll(b *testing.B, cfg *conf.Config, size int64) {
 		b.Fatal(err)
 	}
 	s := cfg.Streams[0]
-	keys, err := openKeys(cfg, s, zap.NewNop(), func() waiting { return waiting{} })
+	keys, err := openKeys(cfg, s, zap.NewNop(), func() neededKeys { return neededKeys{} })
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -135,7 +135,7 @@ func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 		return fmt.Errorf("key %s: %w", s.Key, err)
 	}
 	if l := a.lines[s.Name]; l != nil {
-		lost, _ := waiting{ids: l.spooledKeys(), files: keyringsOf(next)}.without(keys)
+		lost, _ := neededKeys{ids: l.spooledKeys(), files: keyringsOf(next)}.without(keys)
 		if len(lost) > 0 {
 			return fmt.Errorf("key %s: %w: put it back until they are shipped", s.Key, lostKeys(k.File, lost))
 		}

@@ -26,15 +26,15 @@ import (
 type ring struct {
 	*keyring.Keyring
 	file      string
-	waits     func() waiting
+	needs     func() neededKeys
 	destroyed atomic.Pointer[[]string] // keys that wait, as of the newest use
 	log       *zap.Logger
 }
 
 // openRing is also for a keyring that is not right now: it may be mended while
 // the agent waits.
-func openRing(file string, waits func() waiting, log *zap.Logger) *ring {
-	r := &ring{Keyring: keyring.Open(file), file: file, waits: waits, log: log}
+func openRing(file string, needs func() neededKeys, log *zap.Logger) *ring {
+	r := &ring{Keyring: keyring.Open(file), file: file, needs: needs, log: log}
 	if err := r.SelfTest(); err != nil {
 		log.Warn("keyring fails its self-test", zap.String("file", file), zap.Error(err))
 	}
@@ -47,7 +47,7 @@ func openRing(file string, waits func() waiting, log *zap.Logger) *ring {
 // Generate is called by one goroutine.
 func (r *ring) Generate(ctx context.Context, context []byte) (seal.DataKey, error) {
 	return r.GenerateIf(ctx, context, func(keys []keyring.Key) error {
-		lost, destroyed := r.waits().without(keys)
+		lost, destroyed := r.needs().without(keys)
 		if before := r.destroyed.Swap(&destroyed); len(destroyed) > 0 && (before == nil || !slices.Equal(*before, destroyed)) {
 			r.log.Error("keys are destroyed under which batches in the spool are sealed", zap.String("file", r.file), zap.Strings("keys", destroyed))
 		}
@@ -75,15 +75,15 @@ func lostKeys(file string, ids []string) error {
 	return fmt.Errorf("keyring %s lost key %s, under which batches in the spool are sealed", file, strings.Join(ids, ", "))
 }
 
-// A waiting is what a keyring has to have for what waits in spools.
-type waiting struct {
-	ids   []string // of keys
+// neededKeys are what a keyring has to have for what waits in spools.
+type neededKeys struct {
+	ids   []string // in any order, and perhaps twice
 	files []string // of all keyrings that may have them: a stream may have gone over to another
 }
 
 // without returns the keys that neither a keyring with these keys nor any of
 // the files has, and those that are destroyed in one of them and usable in none.
-func (w waiting) without(keys []keyring.Key) (lost, destroyed []string) {
+func (n neededKeys) without(keys []keyring.Key) (lost, destroyed []string) {
 	has := make(map[string]bool) // false = destroyed
 	note := func(keys []keyring.Key) {
 		for _, k := range keys {
@@ -91,15 +91,15 @@ func (w waiting) without(keys []keyring.Key) (lost, destroyed []string) {
 		}
 	}
 	note(keys)
-	if !slices.ContainsFunc(w.ids, func(id string) bool { return !has[id] }) {
+	if !slices.ContainsFunc(n.ids, func(id string) bool { return !has[id] }) {
 		return nil, nil
 	}
-	for _, file := range w.files {
+	for _, file := range n.files {
 		if keys, err := keyring.Open(file).List(); err == nil {
 			note(keys)
 		}
 	}
-	for _, id := range w.ids {
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(n.ids))) {
 		switch usable, known := has[id]; {
 		case !known:
 			lost = append(lost, id)
@@ -110,20 +110,18 @@ func (w waiting) without(keys []keyring.Key) (lost, destroyed []string) {
 	return lost, destroyed
 }
 
-// waiting returns what the keyring of a key has to have for the lines that use
+// needed returns what the keyring of a key has to have for the lines that use
 // it.
-func (a *agent) waiting(key string) (w waiting) {
+func (a *agent) needed(key string) (n neededKeys) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.lines {
 		if l.stream.Key == key {
-			w.ids = append(w.ids, l.spooledKeys()...)
+			n.ids = append(n.ids, l.spooledKeys()...)
 		}
 	}
-	slices.Sort(w.ids)
-	w.ids = slices.Compact(w.ids)
-	w.files = keyringsOf(a.cfg)
-	return w
+	n.files = keyringsOf(a.cfg)
+	return n
 }
 
 // spooledKeys returns the keys of keyrings that envelopes name which are not

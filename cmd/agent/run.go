@@ -129,7 +129,7 @@ func (u keyUse) String() string { return "key " + u.key + " for " + u.sink + " "
 
 // openKeys builds the data keys that a stream needs. A keyring must have the
 // keys of what waits.
-func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger, waits func() waiting) (*runningKeys, error) {
+func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger, needs func() neededKeys) (*runningKeys, error) {
 	suite, err := seal.ParseSuite(s.Suite)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func openKeys(cfg *conf.Config, s conf.Stream, log *zap.Logger, waits func() wai
 	keys := new(runningKeys)
 	var kms seal.KMS
 	if k.Provider == "keyring" {
-		keys.ring = openRing(k.File, waits, log)
+		keys.ring = openRing(k.File, needs, log)
 		kms = keys.ring
 	} else {
 		access, err := cloud.Credentials(k.Credentials)
