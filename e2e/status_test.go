@@ -410,7 +410,7 @@ func TestServiceManager(t *testing.T) {
 func TestHeldOverRestarts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "aes-256-gcm", "*.log*", quickStream, quickKey)
-	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"30s\" }\n")
+	r.edit("[agent]\n", "[agent]\nstop = { seal_timeout = \"15s\" }\n")
 	m := newManager(t)
 	var l ledger
 	w := l.writer(t, r.path("logs", "a.log"))
