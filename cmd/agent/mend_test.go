@@ -3,10 +3,14 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"sealtail/conf"
@@ -15,6 +19,43 @@ import (
 	"sealtail/seal"
 	"sealtail/sink/sls"
 )
+
+// A reload tells the fault of each route, the key's first, with what mends it.
+func TestRouteFaults(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "ca.pem")
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(good, ca, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const key, sink = "key.kms.route.ca_file: open /nowhere/key.pem", "sink.audit.route.ca_file: open /nowhere/sink.pem"
+	for _, tt := range []struct {
+		key, sink string
+		want      []string
+	}{
+		{"", "", nil},
+		{good, good, nil},
+		{"/nowhere/key.pem", good, []string{key}},
+		{"", "/nowhere/sink.pem", []string{sink}},
+		{"/nowhere/key.pem", "/nowhere/sink.pem", []string{key, sink}},
+	} {
+		cfg := &conf.Config{
+			File:  "m.toml",
+			Keys:  map[string]conf.Key{"kms": {Route: conf.Route{CAFile: tt.key}}},
+			Sinks: map[string]conf.Sink{"audit": {Route: conf.Route{CAFile: tt.sink}}},
+		}
+		faults := routeFaults(cfg, conf.Stream{Key: "kms", Sink: "audit"})
+		if len(faults) != len(tt.want) {
+			t.Fatalf("got %v, want %v", faults, tt.want)
+		}
+		for i, f := range faults {
+			if !strings.HasPrefix(f.Error(), "m.toml: "+tt.want[i]) || !strings.HasPrefix(f.Fix, "put a file of certificates") {
+				t.Errorf("got %v; %s, want %s and a fix", f, f.Fix, tt.want[i])
+			}
+		}
+	}
+}
 
 // Each error is put down to the key of the configuration that is to be mended.
 func TestFaultsNameTheirKey(t *testing.T) {

@@ -110,11 +110,8 @@ func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 		if err := end.close(); err != nil {
 			return err
 		}
-		key, sink := "key."+s.Key, "sink."+s.Sink
-		for at, route := range map[string]conf.Route{key: next.Keys[s.Key].Route, sink: next.Sinks[s.Sink].Route} {
-			if err := trust.Check(route.CAFile); err != nil {
-				return next.Fault(at+".route.ca_file", err.Error(), "")
-			}
+		if faults := routeFaults(next, s); faults != nil {
+			return oneLine(faults)
 		}
 		if _, err := newChain(next, s, a.id.signing, keys.Keys, nil); err != nil {
 			return err
@@ -141,6 +138,19 @@ func (a *agent) fits(next *conf.Config, s conf.Stream) error {
 		}
 	}
 	return nil
+}
+
+// routeFaults are those of the files that the routes of a stream name.
+func routeFaults(cfg *conf.Config, s conf.Stream) (faults conf.Faults) {
+	for _, at := range []struct {
+		section string
+		route   conf.Route
+	}{{"key." + s.Key, cfg.Keys[s.Key].Route}, {"sink." + s.Sink, cfg.Sinks[s.Sink].Route}} {
+		if e, ok := errors.AsType[*trust.Error](trust.Check(at.route.CAFile)); ok {
+			faults = append(faults, cfg.Fault(at.section+dotted(e.Key), e.Error(), e.Fix))
+		}
+	}
+	return faults
 }
 
 // oneLine says all faults of a file in a line.
