@@ -18,14 +18,16 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"sealtail/internal/hidden"
 )
 
 // Credentials are an access key, and for temporary ones what goes with it.
 type Credentials struct {
 	AccessKeyID     string
-	AccessKeySecret Secret
-	SecurityToken   Secret    // empty where the access key is a lasting one
-	Expires         time.Time // zero = not known to end
+	AccessKeySecret hidden.Text
+	SecurityToken   hidden.Text // empty where the access key is a lasting one
+	Expires         time.Time   // zero = not known to end
 }
 
 // Equal reports whether c and d are the same access key and token, whenever
@@ -71,20 +73,20 @@ func (e *Error) Error() string { return "credentials: " + e.Name + ": " + e.Err.
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// value returns what was found under name as a Secret, without the one newline
+// value returns what was found under name as hidden text, without the one newline
 // that editors put at its end. Access keys go into headers: they are printable
 // ASCII without spaces.
-func value(name string, b []byte) (Secret, error) {
+func value(name string, b []byte) (hidden.Text, error) {
 	if n := len(b); n > 0 && b[n-1] == '\n' {
 		b = b[:n-1]
 	}
 	if len(b) == 0 {
-		return Secret{}, &Error{Malformed, name, errors.New("is empty; put the credential there")}
+		return hidden.Text{}, &Error{Malformed, name, errors.New("is empty; put the credential there")}
 	}
 	for i, c := range b {
 		if c < '!' || c > '~' {
-			return Secret{}, &Error{Malformed, name, fmt.Errorf("byte %d is a space, a line break or no ASCII; remove it", i+1)}
+			return hidden.Text{}, &Error{Malformed, name, fmt.Errorf("byte %d is a space, a line break or no ASCII; remove it", i+1)}
 		}
 	}
-	return NewSecret(string(b)), nil
+	return hidden.New(string(b)), nil
 }

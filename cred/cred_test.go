@@ -16,13 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sealtail/cred"
+	"sealtail/internal/hidden"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSecretIsRedacted(t *testing.T) {
 	const canary = "canary-7f3a"
-	s := cred.NewSecret(canary)
+	s := hidden.New(canary)
 	c := cred.Credentials{AccessKeyID: "id", AccessKeySecret: s, SecurityToken: s}
 	j, err := json.Marshal(c)
 	if err != nil {
@@ -30,7 +31,7 @@ func TestSecretIsRedacted(t *testing.T) {
 	}
 	out := string(j)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
-		for _, v := range []any{s, &s, c, &c, []cred.Secret{s}, map[string]cred.Secret{"a": s}} {
+		for _, v := range []any{s, &s, c, &c, []hidden.Text{s}, map[string]hidden.Text{"a": s}} {
 			out += fmt.Sprintf(verb, v)
 		}
 	}
@@ -43,9 +44,9 @@ func TestSecretIsRedacted(t *testing.T) {
 	if got := s.Reveal(); got != canary {
 		t.Errorf("got %q, want %q", got, canary)
 	}
-	var zero cred.Secret
-	if !zero.Empty() || zero.Reveal() != "" || s.Empty() || !cred.NewSecret("").Empty() {
-		t.Error("the zero Secret, and none other, must be empty")
+	var zero hidden.Text
+	if !zero.Empty() || zero.Reveal() != "" || s.Empty() || !hidden.New("").Empty() {
+		t.Error("the zero Text, and none other, must be empty")
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+
+	"sealtail/internal/hidden"
 )
 
 // The variables that [Environment] reads, as Alibaba Cloud's own tools name them.
@@ -40,10 +42,10 @@ func (Environment) Fetch(context.Context) (c Credentials, err error) {
 // Stamp is always the same.
 func (Environment) Stamp() string { return "environment" }
 
-func variable(name string) (Secret, error) {
+func variable(name string) (hidden.Text, error) {
 	s := os.Getenv(name)
 	if s == "" {
-		return Secret{}, &Error{Missing, name, errors.New("is not set")}
+		return hidden.Text{}, &Error{Missing, name, errors.New("is not set")}
 	}
 	return value(name, []byte(s))
 }

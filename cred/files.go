@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sealtail/internal/hidden"
 )
 
 // maxFile is far above any credential.
@@ -108,29 +110,29 @@ func (f Files) Stamp() string {
 }
 
 // read returns what the file name holds.
-func read(name string) (Secret, error) {
+func read(name string) (hidden.Text, error) {
 	f, err := open(name)
 	if err != nil {
-		return Secret{}, err
+		return hidden.Text{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return Secret{}, &Error{Unreadable, name, bare(err)}
+		return hidden.Text{}, &Error{Unreadable, name, bare(err)}
 	}
 	if err := judge(info, self()); err != nil {
-		return Secret{}, &Error{NotPrivate, name, err}
+		return hidden.Text{}, &Error{NotPrivate, name, err}
 	}
 	if err := above(name); err != nil {
-		return Secret{}, err
+		return hidden.Text{}, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	defer clear(b)
 	if err != nil {
-		return Secret{}, &Error{Unreadable, name, bare(err)}
+		return hidden.Text{}, &Error{Unreadable, name, bare(err)}
 	}
 	if len(b) > maxFile {
-		return Secret{}, &Error{Malformed, name, fmt.Errorf("is longer than %d bytes", maxFile)}
+		return hidden.Text{}, &Error{Malformed, name, fmt.Errorf("is longer than %d bytes", maxFile)}
 	}
 	return value(name, b)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sealtail/cred"
+	"sealtail/internal/hidden"
 )
 
 // fake is a Provider by script: each Fetch brings the next number.
@@ -47,7 +48,7 @@ func (f *fake) Fetch(ctx context.Context) (cred.Credentials, error) {
 	if f.err != nil {
 		return cred.Credentials{}, f.err
 	}
-	c := cred.Credentials{AccessKeyID: fmt.Sprint(f.n), AccessKeySecret: cred.NewSecret("s")}
+	c := cred.Credentials{AccessKeyID: fmt.Sprint(f.n), AccessKeySecret: hidden.New("s")}
 	if f.life != 0 {
 		c.Expires = time.Now().Add(f.life)
 	}
@@ -271,7 +272,7 @@ func TestFilesStamp(t *testing.T) {
 }
 
 func TestEqual(t *testing.T) {
-	a := cred.Credentials{AccessKeyID: "i", AccessKeySecret: cred.NewSecret("s"), SecurityToken: cred.NewSecret("t")}
+	a := cred.Credentials{AccessKeyID: "i", AccessKeySecret: hidden.New("s"), SecurityToken: hidden.New("t")}
 	b := a
 	b.Expires = time.Now()
 	if !a.Equal(b) {
@@ -279,8 +280,8 @@ func TestEqual(t *testing.T) {
 	}
 	for _, change := range []func(c *cred.Credentials){
 		func(c *cred.Credentials) { c.AccessKeyID = "x" },
-		func(c *cred.Credentials) { c.AccessKeySecret = cred.NewSecret("x") },
-		func(c *cred.Credentials) { c.SecurityToken = cred.Secret{} },
+		func(c *cred.Credentials) { c.AccessKeySecret = hidden.New("x") },
+		func(c *cred.Credentials) { c.SecurityToken = hidden.Text{} },
 	} {
 		b := a
 		if change(&b); a.Equal(b) {

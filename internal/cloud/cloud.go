@@ -12,6 +12,7 @@ import (
 
 	"sealtail/conf"
 	"sealtail/cred"
+	"sealtail/internal/hidden"
 	"sealtail/seal/alikms"
 	"sealtail/sink/sls"
 )
@@ -61,24 +62,24 @@ func (access AccessKey) Trouble() (since time.Time, err error) {
 }
 
 // Get is for [alikms.Credentials].
-func (access AccessKey) Get(ctx context.Context) (id string, secret, token cred.Secret, err error) {
+func (access AccessKey) Get(ctx context.Context) (id string, secret, token hidden.Text, err error) {
 	return parts(access.source.Get(ctx))
 }
 
 // Refresh is for [alikms.Credentials].
-func (access AccessKey) Refresh(ctx context.Context) (id string, secret, token cred.Secret, err error) {
+func (access AccessKey) Refresh(ctx context.Context) (id string, secret, token hidden.Text, err error) {
 	return parts(access.source.Refresh(ctx))
 }
 
 // AccessKey is for [sls.Credentials].
-func (access AccessKey) AccessKey(ctx context.Context, fresh bool) (id string, secret, token cred.Secret, err error) {
+func (access AccessKey) AccessKey(ctx context.Context, fresh bool) (id string, secret, token hidden.Text, err error) {
 	if fresh {
 		return access.Refresh(ctx)
 	}
 	return access.Get(ctx)
 }
 
-func parts(c cred.Credentials, err error) (id string, secret, token cred.Secret, _ error) {
+func parts(c cred.Credentials, err error) (id string, secret, token hidden.Text, _ error) {
 	return c.AccessKeyID, c.AccessKeySecret, c.SecurityToken, err
 }
 
