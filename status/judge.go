@@ -109,9 +109,8 @@ func judgeStream(s *Snapshot, l *Stream, add func(severity, stream, what string,
 		add(Lost, l.Name, "batches in the spool are sealed under key "+strings.Join(ids, ", ")+", which is destroyed in its keyring: without a copy of it nobody can open them", time.Time{},
 			"was that not meant? put a copy of the keyring back in which [key."+l.KeyRef+"] has it; this is told until they are shipped")
 	}
-	if g := &l.Ledger; g.Recent != (Loss{}) {
-		add(Lost, l.Name, g.Recent.words()+" of files are lost"+g.Recent.reasons()+g.newest(), time.Time{},
-			lossFix(s, &g.Recent))
+	if g := &l.Ledger; !g.Recent.none() {
+		add(Lost, l.Name, g.Recent.words()+" of files are lost"+g.Recent.reasons()+g.newest(), time.Time{}, g.Recent.fix(s))
 	}
 	if n := l.Spool.Rejected; n > 0 {
 		add(Lost, l.Name, count(n, "batch", "batches")+", still sealed, set aside: the sink can never accept them", time.Time{},
@@ -209,27 +208,6 @@ func room(s *Snapshot, l *Stream) (what, fix string) {
 		fix = "sink " + l.To + " has to take what waits, see below; or " + fix
 	}
 	return what, fix
-}
-
-// lossFix says what keeps each kind of loss from coming again.
-func lossFix(s *Snapshot, g *Loss) string {
-	fix := "nothing brings them back; the log (bytes lost) and sealtail-reader open --events name file and range of each"
-	if g.Held > 0 {
-		fix += "; raise hold.max_bytes or lower hold.min_free"
-	}
-	if g.Unopened > 0 {
-		fix += "; " + fixDescriptors
-	}
-	if g.Deleted > 0 {
-		fix += "; let rotation keep files until they are read: what is deleted while no agent runs cannot be read"
-	}
-	if g.Truncated+g.Rewritten > 0 {
-		fix += "; rotate by renaming, not by truncating or rewriting"
-	}
-	if g.Spool > 0 {
-		fix += "; check the disk of " + s.Process.StateDir
-	}
-	return fix + "; this is told for a day"
 }
 
 func count(n int64, one, many string) string {

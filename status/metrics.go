@@ -66,13 +66,8 @@ var metrics = []metric{
 	{name: "sealtail_dropped_bytes_total", help: "Bytes of these.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Dropped) }},
 	{name: "sealtail_malformed_lines_total", help: "Lines that are not in the stream's format, sealed as they are.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Malformed) }},
 	{name: "sealtail_losses_total", help: "Ranges of files that were gone unread, each sealed as a loss event; since the state directory was made.", counter: true, stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Losses - l.Ledger.Untold.Losses) }},
-	{name: "sealtail_lost_bytes_total", help: "Bytes of these, by reason: deleted, unopened (deleted waiting for a descriptor), truncated, rewritten, held (beyond the hold limit), spool (damaged).", counter: true, label: "reason", labelled: func(_ *Snapshot, l *Stream) map[string]float64 {
-		lost := make(map[string]float64)
-		untold := l.Ledger.Untold.by()
-		for i, r := range l.Ledger.by() {
-			lost[r.name] = float64(r.bytes - untold[i].bytes)
-		}
-		return lost
+	{name: "sealtail_lost_bytes_total", help: "Bytes of these, by reason: " + labels() + ".", counter: true, label: "reason", labelled: func(_ *Snapshot, l *Stream) map[string]float64 {
+		return l.Ledger.told()
 	}},
 	{name: "sealtail_lost_untold_bytes", help: "Bytes whose loss event is not sealed yet; sealtail_lost_bytes_total counts them once it is.", stream: func(_ *Snapshot, l *Stream) float64 { return float64(l.Ledger.Untold.Lost) }},
 

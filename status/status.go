@@ -109,15 +109,9 @@ type Ledger struct {
 
 // A Loss is a sum of losses.
 type Loss struct {
-	Losses int64 `json:"losses"`     // events
-	Lost   int64 `json:"lost_bytes"` // the sum of …
-
-	Deleted   int64 `json:"lost_deleted_bytes"`
-	Unopened  int64 `json:"lost_unopened_bytes"` // deleted waiting for a descriptor
-	Truncated int64 `json:"lost_truncated_bytes"`
-	Rewritten int64 `json:"lost_rewritten_bytes"`
-	Held      int64 `json:"lost_held_limit_bytes"`
-	Spool     int64 `json:"lost_spool_damaged_bytes"`
+	Losses int64            `json:"losses"`                         // events
+	Lost   int64            `json:"lost_bytes"`                     // the sum of …
+	By     map[string]int64 `json:"lost_bytes_by_reason,omitempty"` // as the label of sealtail_lost_bytes_total names it
 }
 
 // A Key is the life of the data key.

@@ -69,10 +69,10 @@ func TestJudge(t *testing.T) {
 		{"lost in a pause", func(_ *status.Snapshot, l *status.Stream) { l.Key.State, l.Ledger.Recent.Lost = "paused", 9 },
 			[]string{"paused: no data key", "lost: 9 bytes of files"}, "paused: audit: no data key", false},
 		{"lost longer ago", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Loss = status.Loss{Losses: 2, Lost: 9, Deleted: 9}
+			l.Ledger.Loss = status.Loss{Losses: 2, Lost: 9, By: map[string]int64{"deleted": 9}}
 		}, nil, "1 streams", true},
 		{"lost longer ago, and today", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Loss, l.Ledger.Recent = status.Loss{Losses: 3, Lost: 13, Deleted: 13}, status.Loss{Losses: 1, Lost: 4, Deleted: 4}
+			l.Ledger.Loss, l.Ledger.Recent = status.Loss{Losses: 3, Lost: 13, By: map[string]int64{"deleted": 13}}, status.Loss{Losses: 1, Lost: 4, By: map[string]int64{"deleted": 4}}
 		}, []string{"lost: 1 range, 4 bytes of files"}, "lost: audit: 1 range", true},
 		{"parked", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Rejected = 2 }, []string{"lost: 2 batches"}, "lost: audit: 2 batches", true},
 		{"closed", func(_ *status.Snapshot, l *status.Stream) {
@@ -161,22 +161,29 @@ func TestFix(t *testing.T) {
 		{"no room at all", func(_ *status.Snapshot, l *status.Stream) { l.Spool.Waiting = "no space left on device" },
 			[]string{"free room on the disk of /var/lib/sealtail"}, []string{"max_bytes", "min_free"}},
 		{"deleted while no agent ran", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Recent, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 7, Deleted: 7}, noon.Add(-time.Hour)
+			l.Ledger.Recent, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 7, By: map[string]int64{"deleted": 7}}, noon.Add(-time.Hour)
 		}, []string{"2 ranges, 7 bytes of files are lost: 7 B deleted unread; the newest at 2026-11-25T11:00:00Z\n", "while no agent runs", "for a day"}, []string{"hold.", "check the disk"}},
 		{"lost longer ago", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Loss, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 4097, Deleted: 1, Held: 4096}, noon.Add(-48*time.Hour)
+			l.Ledger.Loss, l.Ledger.Newest = status.Loss{Losses: 2, Lost: 4097, By: map[string]int64{"deleted": 1, "held": 4096}}, noon.Add(-48*time.Hour)
 		}, []string{"audit lost 2 ranges, 4097 bytes since its state began: 1 B deleted unread, 4.0 KiB beyond the hold limit; the newest at 2026-11-23T12:00:00Z; sealtail-reader"}, []string{"fix:"}},
 		{"no descriptor to hold it by", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Unopened: 7}
+			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, By: map[string]int64{"unopened": 7}}
 		}, []string{"7 B deleted waiting for a descriptor", "raise LimitNOFILE"}, []string{"while no agent runs", "let rotation"}},
 		{"files wait for a descriptor", func(_ *status.Snapshot, l *status.Stream) {
 			l.Files.Waiting, l.Files.Open, l.Files.Waits = 3, 56, noon.Add(-11*time.Second)
 		}, []string{"3 files wait for a descriptor, 56 are open", "raise LimitNOFILE"}, nil},
 		{"beyond the hold limit", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Held: 7}
+			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, By: map[string]int64{"held": 7}}
 		}, []string{"1 range,", "raise hold.max_bytes"}, []string{"while no agent runs"}},
+		{"truncated and rewritten", func(_ *status.Snapshot, l *status.Stream) {
+			l.Ledger.Recent.Add("truncated unread", 1, 7)
+			l.Ledger.Recent.Add("rewritten unread", 1, 9)
+			l.Ledger.Recent.Add("rewritten unread", 0, 0)
+			l.Ledger.Recent.Add("something new", 1, 3)
+		}, []string{"3 ranges, 19 bytes of files are lost: 7 B truncated unread, 9 B rewritten unread\n",
+			"name file and range of each; rotate by renaming, not by truncating or rewriting; this is told for a day\n"}, []string{"hold."}},
 		{"in a damaged spool", func(_ *status.Snapshot, l *status.Stream) {
-			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, Spool: 7}
+			l.Ledger.Recent = status.Loss{Losses: 1, Lost: 7, By: map[string]int64{"spool": 7}}
 		}, []string{"7 B in a damaged spool", "check the disk of /var/lib/sealtail"}, []string{"while no agent runs"}},
 		{"no rights", closed(syscall.EACCES), []string{"/var/log/a cannot be read: permission denied", "let the agent's user read"}, []string{"disk"}},
 		{"a bad disk", closed(syscall.EIO), []string{"cannot be read: input/output error", "fsck"}, []string{"agent's user", "findmnt"}},
@@ -383,7 +390,7 @@ func TestHandler(t *testing.T) {
 	want("/other", 404, "")
 	post(func(s *status.Snapshot) { // a restart forgets what is not told yet: no counter may have it
 		g := &s.Streams[0].Ledger
-		g.Loss, g.Untold = status.Loss{Losses: 3, Lost: 13, Deleted: 8, Held: 5}, status.Loss{Losses: 1, Lost: 4, Deleted: 4}
+		g.Loss, g.Untold = status.Loss{Losses: 3, Lost: 13, By: map[string]int64{"deleted": 8, "held": 5}}, status.Loss{Losses: 1, Lost: 4, By: map[string]int64{"deleted": 4}}
 	})
 	want("/metrics", 200, `sealtail_losses_total{stream="audit"} 2`)
 	want("/metrics", 200, `sealtail_lost_bytes_total{reason="deleted",stream="audit"} 4`)

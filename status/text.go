@@ -45,7 +45,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 		}
 	}
 	for i := range s.Streams {
-		if g := &s.Streams[i].Ledger; g.Loss != g.Recent {
+		if g := &s.Streams[i].Ledger; g.Losses != g.Recent.Losses || g.Lost != g.Recent.Lost {
 			fmt.Fprintf(&b, "%s lost %s since its state began%s%s; sealtail-reader open --events tells each\n", s.Streams[i].Name,
 				g.words(), g.reasons(), g.newest())
 		}
@@ -67,47 +67,11 @@ func (l *Stream) catchesUp() (parts []string) {
 	return parts
 }
 
-// words tell how much was lost. In a pause it is known and no event told it.
-func (l *Loss) words() string {
-	if l.Losses == 0 {
-		return count(l.Lost, "byte", "bytes")
-	}
-	return count(l.Losses, "range", "ranges") + ", " + count(l.Lost, "byte", "bytes")
-}
-
 func (g *Ledger) newest() string {
 	if g.Newest.IsZero() {
 		return ""
 	}
 	return "; the newest at " + clock(g.Newest)
-}
-
-// A reason is why bytes were lost: as a label, and for people.
-type reason struct {
-	name, words string
-	bytes       int64
-}
-
-func (l *Loss) by() []reason {
-	return []reason{
-		{"deleted", "deleted unread", l.Deleted}, {"unopened", "deleted waiting for a descriptor", l.Unopened},
-		{"truncated", "truncated unread", l.Truncated}, {"rewritten", "rewritten unread", l.Rewritten},
-		{"held", "beyond the hold limit", l.Held}, {"spool", "in a damaged spool", l.Spool},
-	}
-}
-
-// reasons tells how many bytes were lost for which.
-func (l *Loss) reasons() string {
-	var parts []string
-	for _, r := range l.by() {
-		if r.bytes > 0 {
-			parts = append(parts, Size(r.bytes)+" "+r.words)
-		}
-	}
-	if parts == nil {
-		return ""
-	}
-	return ": " + strings.Join(parts, ", ")
 }
 
 func (l *Stream) state() string {

@@ -89,7 +89,7 @@ func (t *Tailer) rereadOne(r *rereading) (c *record.Chunk, done bool) {
 		p.From, p.Was = p.Offset, p.Sources
 		c = t.newsOf(p)
 		t.n.Seen += p.Until - p.Offset
-		t.n.lost(reasonSpool, p.Until-p.Offset)
+		t.n.lost(reasonSpool, p.Until-p.Offset, 0)
 		t.tellLoss(p, loss{p.Offset, p.Until, reasonSpool}, c)
 		p.Forget = true
 		c.Moved = append(c.Moved, *p)

@@ -110,7 +110,7 @@ func (t *Tailer) lose(f *file, from, to int64, reason string) {
 	f.look.size -= to - from
 	f.pos.Size = min(f.pos.Size, f.look.size)
 	f.look.sure = min(f.look.sure, f.look.size)
-	t.n.lost(reason, to-from)
+	t.n.lost(reason, to-from, 0)
 	f.lost = append(f.lost, loss{from, to, reason})
 	t.losing = true
 	t.tell(f)
@@ -162,7 +162,7 @@ func (t *Tailer) takeLosses(f *file, c *record.Chunk) {
 
 // tellLoss adds a loss to the chunk: the event, and what a restart knows of it.
 func (t *Tailer) tellLoss(p *record.Position, l loss, c *record.Chunk) {
-	t.n.Losses++
+	t.n.lost(l.reason, 0, 1)
 	t.log.Error("bytes lost", zap.String("path", p.Path), zap.Uint64("inode", p.Ino),
 		zap.Int64("from", l.from), zap.Int64("to", l.to), zap.String("reason", l.reason))
 	c.Events = append(c.Events, record.Event{Name: "loss", Time: t.wall, Fields: []record.Tag{

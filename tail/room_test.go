@@ -176,7 +176,7 @@ func TestH44_DeletedWaiting(t *testing.T) {
 	}
 	b.want("first")
 	b.wantLosses("c.log 0-8 deleted waiting for a descriptor")
-	if s := b.tail.Stats(); s.Waiting != 0 || !s.Waits.IsZero() || s.Lost.Unopened != 8 {
+	if s := b.tail.Stats(); s.Waiting != 0 || !s.Waits.IsZero() || s.Lost["deleted waiting for a descriptor"].Bytes != 8 {
 		t.Errorf("got %d waiting since %v, %+v lost", s.Waiting, s.Waits, s.Lost)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -267,7 +268,7 @@ func TestStats(t *testing.T) {
 	s := b.tail.Stats()
 	s.Turned, s.ScanTime = time.Time{}, 0
 	want := tail.Stats{Files: 2, Open: 2, Opened: 2, Seen: 11, Bytes: 8, Records: 2, Lag: 3, Scans: 2}
-	if s != want {
+	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
 }

@@ -1,6 +1,11 @@
 package tail
 
-import "time"
+import (
+	"maps"
+	"time"
+
+	"sealtail/record"
+)
 
 // Stats are counts since the start and the state as of now.
 type Stats struct {
@@ -17,9 +22,9 @@ type Stats struct {
 	Seen      int64 // of files as they grew, from where reading began
 	Bytes     int64 // taken, line ends and dropped records included
 	Hole      int64 // never written: the NULs that a truncated file begins with
-	LostBytes int64 // the sum of …
-	Lost      Lost
-	Again     int64 // read again for a damaged spool: apart
+	LostBytes int64
+	Lost      map[string]record.Lost // likewise by reason, with the loss events
+	Again     int64                  // read again for a damaged spool: apart
 
 	Dropped int64 // of Bytes: those of records that filters dropped
 
@@ -30,7 +35,6 @@ type Stats struct {
 	Truncated int64
 	Rewritten int64
 	Copies    int64 // files read on as the copy or restored form of another
-	Losses    int64 // loss events
 	Scans     int64
 
 	ScanTime time.Duration // of the last scan of all directories
@@ -47,30 +51,14 @@ type Stats struct {
 	WatchErrors int64 // hints that failed: polling goes on
 }
 
-// Lost is bytes by the reason of their loss events.
-type Lost struct{ Deleted, Unopened, Truncated, Rewritten, Held, Spool int64 }
-
-// Add adds n bytes that were lost for a reason.
-func (l *Lost) Add(reason string, n int64) {
-	switch reason {
-	case reasonDeleted:
-		l.Deleted += n
-	case reasonUnopened:
-		l.Unopened += n
-	case reasonTruncated:
-		l.Truncated += n
-	case reasonRewritten:
-		l.Rewritten += n
-	case reasonHeld:
-		l.Held += n
-	case reasonSpool:
-		l.Spool += n
+// lost counts bytes that are lost for a reason, and loss events that tell such.
+func (s *Stats) lost(reason string, bytes, events int64) {
+	if s.Lost == nil {
+		s.Lost = make(map[string]record.Lost)
 	}
-}
-
-func (s *Stats) lost(reason string, n int64) {
-	s.LostBytes += n
-	s.Lost.Add(reason, n)
+	sum := s.Lost[reason]
+	s.Lost[reason] = record.Lost{Ranges: sum.Ranges + events, Bytes: sum.Bytes + bytes}
+	s.LostBytes += bytes
 }
 
 // Stats returns the counts as of the loop's last turn. It may be called at any
@@ -92,6 +80,7 @@ func (t *Tailer) publish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stats = t.n
+	t.stats.Lost = maps.Clone(t.n.Lost)
 }
 
 // counted takes over what a pass counted.

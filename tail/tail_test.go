@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sealtail/record"
+	"sealtail/status"
 	"sealtail/tail"
 )
 
@@ -241,8 +242,14 @@ func (b *bench) ledger() {
 	if sum := s.Bytes + s.Hole + s.LostBytes + s.Lag; s.Seen != sum {
 		b.t.Fatalf("ledger: seen %d, want %d: %+v", s.Seen, sum, s)
 	}
-	if l := s.Lost; l.Deleted+l.Unopened+l.Truncated+l.Rewritten+l.Held+l.Spool != s.LostBytes {
-		b.t.Fatalf("lost: %+v, want %d in all", l, s.LostBytes)
+	var sum status.Loss
+	for reason, l := range s.Lost {
+		if sum.Add(reason, l.Ranges, l.Bytes); sum.By[reason] > 0 {
+			b.t.Fatalf("package status does not know the reason %q", reason)
+		}
+	}
+	if sum.Lost != s.LostBytes {
+		b.t.Fatalf("lost: %+v, want %d in all", s.Lost, s.LostBytes)
 	}
 }
 

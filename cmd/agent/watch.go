@@ -20,7 +20,6 @@ import (
 	"sealtail/record"
 	"sealtail/seal"
 	"sealtail/status"
-	"sealtail/tail"
 )
 
 const (
@@ -261,7 +260,7 @@ func (l *line) status(c conf.Stream, end conf.Sink, k seal.KeyState, now time.Ti
 	if newer := l.commit.lost.Load(); newer != nil {
 		told = *newer
 	}
-	x.Ledger.Loss, x.Ledger.Untold, x.Ledger.Recent = losses(l.lost, told, &t, now)
+	x.Ledger.Loss, x.Ledger.Untold, x.Ledger.Recent = losses(l.lost, told, t.Lost, now)
 	x.Ledger.Newest = told.Newest()
 	for _, n := range k.Failed {
 		x.Key.Failed += n
@@ -273,37 +272,24 @@ func (l *line) status(c conf.Stream, end conf.Sink, k seal.KeyState, now time.Ti
 }
 
 // losses adds up what was lost: all, of it what nobody was told yet, and what is
-// recent. before is what was told when the line began, told what was since, t what
-// the line's tailer lost. What is untold is as if it were lost now.
-func losses(before, told record.Losses, t *tail.Stats, now time.Time) (all, untold, recent status.Loss) {
-	known := sumOf(told.Since(time.Time{}))
-	untold = sumOf(before.Since(time.Time{}))
-	recent = sumOf(told.Since(now.Add(-status.LossTold)))
-	own := status.Loss{
-		Losses: t.Losses, Lost: t.LostBytes,
-		Deleted: t.Lost.Deleted, Unopened: t.Lost.Unopened, Truncated: t.Lost.Truncated, Rewritten: t.Lost.Rewritten, Held: t.Lost.Held, Spool: t.Lost.Spool,
+// recent. before is what was told when the line began, told what was since, own
+// what the line's tailer lost. What is untold is as if it were lost now.
+func losses(before, told record.Losses, own map[string]record.Lost, now time.Time) (all, untold, recent status.Loss) {
+	was, known := before.Since(time.Time{}), told.Since(time.Time{})
+	for reason, l := range known {
+		all.Add(reason, l.Ranges, l.Bytes)
 	}
-	all = known
-	for i, n := range amounts(&untold) {
-		*n = max(0, *n+*amounts(&own)[i]-*amounts(&known)[i]) // what is told may be newer than t
-		*amounts(&all)[i] += *n
-		*amounts(&recent)[i] += *n
+	for reason, l := range told.Since(now.Add(-status.LossTold)) {
+		recent.Add(reason, l.Ranges, l.Bytes)
+	}
+	for reason, l := range own {
+		events := max(0, was[reason].Ranges+l.Ranges-known[reason].Ranges) // what is told may be newer than own
+		bytes := max(0, was[reason].Bytes+l.Bytes-known[reason].Bytes)
+		for _, sum := range []*status.Loss{&all, &untold, &recent} {
+			sum.Add(reason, events, bytes)
+		}
 	}
 	return all, untold, recent
-}
-
-func sumOf(lost map[string]record.Lost) (sum status.Loss) {
-	var by tail.Lost
-	for reason, l := range lost {
-		by.Add(reason, l.Bytes)
-		sum.Losses, sum.Lost = sum.Losses+l.Ranges, sum.Lost+l.Bytes
-	}
-	sum.Deleted, sum.Unopened, sum.Truncated, sum.Rewritten, sum.Held, sum.Spool = by.Deleted, by.Unopened, by.Truncated, by.Rewritten, by.Held, by.Spool
-	return sum
-}
-
-func amounts(l *status.Loss) []*int64 {
-	return []*int64{&l.Losses, &l.Lost, &l.Deleted, &l.Unopened, &l.Truncated, &l.Rewritten, &l.Held, &l.Spool}
 }
 
 // stalled names the loops of the line that do not go on. Waiting for a key, for
