@@ -94,7 +94,7 @@ type Stats struct {
 	Retries   uint64    // tries that failed and are or were repeated
 	Parked    uint64    // envelopes that can never be accepted
 	Stubs     uint64    // put in the place of parked ones
-	InFlight  int       // requests now
+	InFlight  int       // requests now; one is until the queue is trimmed
 	Acked     time.Time // of the newest acknowledgement; zero: none yet
 	Failing   string    // what the store answered last, while a request is tried again
 	Err       error     // it
@@ -124,7 +124,8 @@ type Sink struct {
 	warned     map[string]time.Time // kinds of refusals that were told, and when
 }
 
-// A try is one call of the store or the queue for a request.
+// A try is one call of the store or the queue for a request: Put, PutStub, Park
+// or Trim.
 type try struct{ began time.Time }
 
 // turn is how long Run waits at a time.
@@ -269,23 +270,26 @@ func (k *Sink) begin(upto uint64) *request {
 }
 
 // end closes a request; if it is acknowledged, the queue is trimmed up to the
-// last request before which all are.
+// last request before which all are. A trim that hangs shows as a try, and in
+// flight its request is until it ends.
 func (k *Sink) end(r *request, acknowledged bool) {
+	defer k.count(func(s *Stats) { s.InFlight-- })
+	if !acknowledged {
+		return
+	}
 	k.trims.Lock()
 	defer k.trims.Unlock()
-	if upto, ok := k.close(r, acknowledged); ok {
-		k.q.Trim(upto)
+	if upto, ok := k.settle(r); ok {
+		_ = k.try(func() error { k.q.Trim(upto); return nil })
 	}
 }
 
-// close is end as far as it can be told; trim says up to where to trim.
-func (k *Sink) close(r *request, acknowledged bool) (upto uint64, trim bool) {
+// settle takes the requests out of the window before which all are
+// acknowledged, as r is now, and returns up to where they reach. Without one ok
+// is false: an older request is in flight.
+func (k *Sink) settle(r *request) (upto uint64, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.stats.InFlight--
-	if !acknowledged {
-		return 0, false
-	}
 	r.done = true
 	k.stats.Acked = time.Now()
 	n := 0

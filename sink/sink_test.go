@@ -97,35 +97,33 @@ func TestHeldBack(t *testing.T) {
 // A hungQueue hangs in Trim, as on a disk that hangs, until held is closed.
 type hungQueue struct {
 	*queue
-	hangs, held chan struct{}
+	held chan struct{}
 }
 
 func (q hungQueue) Trim(upto uint64) {
-	close(q.hangs)
 	<-q.held
 	q.queue.Trim(upto)
 }
 
-// A disk that hangs keeps nobody from being told how the sink stands.
-func TestStatsOverAHungDisk(t *testing.T) {
-	q := hungQueue{newQueue(t, 1), make(chan struct{}), make(chan struct{})}
-	k := sink.New(sink.Options{}, q, &store{t: t, ordered: true})
-	ended, asked := make(chan error, 1), make(chan sink.Stats, 1)
-	go func() { ended <- k.Run(t.Context()) }()
-	<-q.hangs
-	go func() { asked <- k.Stats() }()
-	select {
-	case s := <-asked:
-		if s.Envelopes != 1 {
-			t.Errorf("got %+v", s)
+// A disk that hangs shows as a try that lasts, and its request as in flight.
+func TestTrimHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := hungQueue{newQueue(t, 2), make(chan struct{})}
+		k := sink.New(sink.Options{MaxRequest: 7}, q, &store{t: t, ordered: true})
+		ended, began := make(chan error), time.Now()
+		go func() { ended <- k.Run(t.Context()) }()
+		time.Sleep(time.Hour)
+		if s := k.Stats(); s.Envelopes != 1 || s.InFlight != 1 || s.Trying != began || time.Since(s.Turned) > time.Second {
+			t.Errorf("while it hangs: got %+v", s)
 		}
-	case <-time.After(time.Minute):
-		t.Error("no answer")
-	}
-	close(q.held)
-	if err := <-ended; err != nil || q.trimmed != 1 {
-		t.Errorf("got %v, %d trimmed", err, q.trimmed)
-	}
+		close(q.held)
+		if err := <-ended; err != nil || q.trimmed != 2 {
+			t.Errorf("got %v, %d trimmed", err, q.trimmed)
+		}
+		if s := k.Stats(); s.InFlight != 0 || !s.Trying.IsZero() {
+			t.Errorf("after it: got %+v", s)
+		}
+	})
 }
 
 func TestH68_Outage(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -159,6 +160,45 @@ func TestStalled(t *testing.T) {
 	if got := l.stalled(now.Add(stallAfter + 10*time.Second)); !slices.Equal(got, []string{"app: recover"}) {
 		t.Errorf("after a minute: %q", got)
 	}
+}
+
+// A hungStore takes the one envelope that it hands out, and hangs when that is
+// to leave it, as on a disk that hangs.
+type hungStore struct{ held chan struct{} }
+
+func (q hungStore) Next(ctx context.Context, _ []byte, _ int) ([][]byte, uint64, error) {
+	select {
+	case <-q.held:
+		return nil, 0, io.EOF
+	default:
+		return [][]byte{[]byte("envelope")}, 1, nil
+	}
+}
+func (q hungStore) Trim(uint64)                                 { <-q.held }
+func (hungStore) Park([]byte, string) (string, error)           { return "", nil }
+func (hungStore) Put(context.Context, [][]byte) error           { return nil }
+func (hungStore) PutStub(context.Context, []byte, string) error { return nil }
+
+// A spool that hangs on its disk after a request stalls the line.
+func TestTrimStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, q := stalledLine(t), hungStore{make(chan struct{})}
+		l.sink = sink.New(sink.Options{}, q, q)
+		ended := make(chan error)
+		go func() { ended <- l.sink.Run(t.Context()) }()
+		time.Sleep(tryAfter)
+		if got := l.stalled(time.Now()); got != nil {
+			t.Errorf("within %v: %q", tryAfter, got)
+		}
+		time.Sleep(time.Minute)
+		if got := l.stalled(time.Now()); !slices.Equal(got, []string{"app: request"}) {
+			t.Errorf("after %v: %q", tryAfter, got)
+		}
+		close(q.held)
+		if err := <-ended; err != nil || l.stalled(time.Now()) != nil {
+			t.Errorf("got %v, stalled %q", err, l.stalled(time.Now()))
+		}
+	})
 }
 
 // A loop that hangs stops the watchdog's food; a wait does not.
