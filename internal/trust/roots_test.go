@@ -1,15 +1,21 @@
 package trust_test
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"sealtail/internal/trust"
 )
@@ -88,6 +94,15 @@ func TestTransport(t *testing.T) {
 			t.Errorf("%s: Check says %v, want %q", step.name, err, step.check)
 		}
 	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := trust.Check(file); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a FIFO: got %v", err)
+	}
 	if err := trust.Check(""); err != nil {
 		t.Errorf("no file: %v", err)
 	}
@@ -95,4 +110,57 @@ func TestTransport(t *testing.T) {
 	if trust.Transport(plain, "") != http.RoundTripper(plain) {
 		t.Error("without a file the transport is another")
 	}
+}
+
+// A file on a disk that hangs is waited for as long as the request may last, and
+// a second where there is what was read last; it is read once at a time.
+func TestFileHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(file, []byte(otherCA), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		errDial := errors.New("dialed") // it was read, or what was read last holds
+		tr := trust.Transport(&http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errDial }}, file)
+		var reads atomic.Int32
+		hangs := make(chan struct{})
+		trust.BeforeRead(tr, func() { reads.Add(1); <-hangs })
+		request := func(want error, after time.Duration) {
+			t.Helper()
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			b := &body{Reader: strings.NewReader("x")}
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://kms.test", b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = tr.RoundTrip(req)
+			if !errors.Is(err, want) || time.Since(began) != after || !b.closed {
+				t.Errorf("got %v after %v, want %v after %v; body closed: %v", err, time.Since(began), want, after, b.closed)
+			}
+			if e := trust.Explain(err, file); (e != nil) != (want != errDial) || e != nil && (e.Key != "route.ca_file" || !strings.Contains(e.Error(), file)) {
+				t.Errorf("explained as %v", e)
+			}
+		}
+		for range 3 {
+			request(context.DeadlineExceeded, 3*time.Second)
+		}
+		if got := reads.Load(); got != 1 {
+			t.Errorf("read %d times at once", got)
+		}
+		close(hangs)
+		synctest.Wait()
+		request(errDial, 0)
+		hangs = make(chan struct{})
+		for range 3 {
+			request(errDial, time.Second)
+		}
+		if got := reads.Load(); got != 3 {
+			t.Errorf("read %d times in all, want 3", got)
+		}
+		close(hangs)
+		synctest.Wait()
+		request(errDial, 0)
+	})
 }
