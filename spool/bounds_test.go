@@ -315,6 +315,30 @@ func TestCloseInputDrains(t *testing.T) {
 	}
 }
 
+// Next does not wait for the positions that are appended just when it has come to
+// the end after CloseInput.
+func TestPositionsAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, spool.Options{FS: crashfs.New()})
+		r.CloseInput()
+		added := make(chan error, 1)
+		go func() {
+			var err error
+			for n := 0; n < 20_000 && err == nil; n++ {
+				err = r.append(newEntry(-1, 10))
+			}
+			added <- err
+		}()
+		for len(added) == 0 {
+			began := time.Now()
+			if _, _, err := r.Next(t.Context(), nil, 1); err != io.EOF || time.Since(began) != 0 {
+				t.Fatalf("got %v after %v, want EOF at once", err, time.Since(began))
+			}
+		}
+		must(t, <-added)
+	})
+}
+
 // TestCloseWakes ends whoever waits.
 func TestCloseWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

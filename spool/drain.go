@@ -90,14 +90,16 @@ func (s *Spool) take(buf []byte, max int) (envs [][]byte, upto uint64, short boo
 	var (
 		marks []mark
 		next  time.Time // of the first envelope that was left
+		last  bool      // no envelope follows
 	)
 	if want := int(min(left, int64(max))); cap(buf) < want {
 		buf = make([]byte, 0, want)
 	}
 	buf = buf[:0]
 	for {
-		end, more := s.advance()
+		end, more, closed := s.advance()
 		if !more {
+			last = closed
 			break
 		}
 		if s.cur.f == nil {
@@ -149,15 +151,16 @@ func (s *Spool) take(buf []byte, max int) (envs [][]byte, upto uint64, short boo
 	case s.stats.Pending > int64(len(s.marks)):
 		s.unserved = time.Now() // appended while this call was reading
 	}
-	if len(envs) == 0 && !short && s.noInput && s.atEnd() {
+	if len(envs) == 0 && last {
 		return nil, 0, false, io.EOF
 	}
 	return envs, s.trimmed + uint64(len(s.marks)), short, nil
 }
 
 // advance moves the cursor over what holds no frames, and returns up to where
-// its segment may be read. more is false when it has come to the end.
-func (s *Spool) advance() (end int64, more bool) {
+// its segment may be read. more is false when it has come to the end; closed says
+// that no envelope will follow: what may are positions, which wake nobody.
+func (s *Spool) advance() (end int64, more, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.cur.seg != nil {
@@ -167,7 +170,7 @@ func (s *Spool) advance() (end int64, more bool) {
 			}
 		}
 		if s.cur.off < s.cur.seg.end {
-			return s.cur.seg.end, true
+			return s.cur.seg.end, true, false
 		}
 		// A segment that is passed over holds no envelope and may be losing its
 		// name just now.
@@ -180,12 +183,7 @@ func (s *Spool) advance() (end int64, more bool) {
 		}
 		s.cur.moveTo(s.segs[next])
 	}
-	return 0, false
-}
-
-// atEnd reports whether nothing durable is left behind the cursor. s.mu is held.
-func (s *Spool) atEnd() bool {
-	return s.cur.seg == nil || s.cur.seg == s.segs[len(s.segs)-1] && s.cur.off >= s.cur.seg.end
+	return 0, false, s.noInput
 }
 
 // head reads the head of the frame at the cursor.
