@@ -67,6 +67,7 @@ func (p *Pause) Ended() (to time.Time, reason string, next *Pause, ok bool) {
 
 // settlePause notes that a pause begins, as of from, goes on for another reason,
 // or ends.
+//
 // A Keys that is stopped begins and ends none: what waits is then for the next
 // process to tell. ks.mu is held.
 func (ks *Keys) settlePause(from, now time.Time) {

@@ -22,9 +22,9 @@ type heldFiles struct {
 	log     *zap.Logger
 	most    int
 
-	mu   sync.Mutex       // guards what follows
-	fds  map[heldFile]int //
-	full bool             // told that there are more, since one was let go
+	mu   sync.Mutex // guards what follows
+	fds  map[heldFile]int
+	full bool // told that there are more, since one was let go
 }
 
 type heldFile struct {

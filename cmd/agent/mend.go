@@ -58,20 +58,17 @@ func logstoreFault(cfg *conf.Config, name string, s conf.Sink, err error) conf.F
 	if key, problem, fix := localMend(s.Credentials, err); key != "" {
 		return cfg.Fault(at+key, problem, fix)
 	}
-	refused, untrusted := errors.AsType[*trust.Error](err)
-	e, ok := errors.AsType[*sls.Error](err)
-	switch {
-	case !ok && untrusted:
+	if refused, ok := errors.AsType[*trust.Error](err); ok {
 		return cfg.Fault(at+dotted(refused.Key), refused.Error(), refused.Fix)
-	case !ok:
+	}
+	e, ok := errors.AsType[*sls.Error](err)
+	if !ok {
 		return cfg.Fault(at, err.Error(), "")
 	}
 	said := *e
 	said.Hint = ""
 	fault := func(key, fix string) conf.Fault { return cfg.Fault(at+key, said.Error(), fix) }
 	switch {
-	case untrusted:
-		return fault(dotted(refused.Key), refused.Fix)
 	case e.Class == sls.Denied && strings.Contains(e.Message, "denied by"):
 		return fault(".credentials", "allow it to the access key "+keyPlace(s.Credentials)+": sealtail provision --print-policies prints the policies")
 	case e.Class == sls.Refused && strings.EqualFold(e.Code, "SignatureNotMatch"):

@@ -95,6 +95,7 @@ func (r *Keyring) GenerateIf(ctx context.Context, context []byte, fits func([]Ke
 	}
 	dek := seal.NewSecret(dekSize)
 	var w seal.Recipient
+	// Apart: a stack that crypto/hpke has grow would leave a copy of the first's.
 	schedule.Do(func() { rand.Read(dek.Bytes()) })
 	schedule.Do(func() { w, err = k.wrap(dek.Bytes(), context) })
 	if err != nil {
