@@ -14,6 +14,22 @@ import (
 // somebody else has a copy of it, from [Options.Hold] until the position is
 // committed as closed, and comes back as [Options.Held].
 
+// adoptAll takes over descriptors. A .gz takes the position of a file that is
+// gone, so those that are not gone come first.
+func (t *Tailer) adoptAll(fds []int) {
+	var zips []int
+	for _, fd := range fds {
+		if strings.HasSuffix(linkOf(fd), ".gz") {
+			zips = append(zips, fd)
+		} else {
+			t.adopt(fd)
+		}
+	}
+	for _, fd := range zips {
+		t.adopt(fd)
+	}
+}
+
 // adopt takes over the descriptor of a deleted file that an earlier Tailer
 // followed.
 func (t *Tailer) adopt(fd int) {

@@ -3,6 +3,7 @@ package tail_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -303,4 +304,46 @@ func TestLookAfter(t *testing.T) {
 	b.step(0)
 	b.want("read", "one")
 	b.wantLosses()
+}
+
+// A file and the .gz that was made of it are both held once they are deleted,
+// and come back in any order: what was taken is not read again.
+func TestHeldWithItsGz(t *testing.T) {
+	for _, zipFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gz first=%t", zipFirst), func(t *testing.T) {
+			b := newBench(t)
+			h := newHolder(b)
+			all := numbered("a", 0, 200)
+			b.write("a.log", all)
+			b.step(0)
+			b.want(lines(all)...)
+			b.rotate("a.log", 9)
+			b.write("a.log", "next\n")
+			b.gzip("a.log.1")
+			b.step(second)
+			b.want("next")
+			b.remove("a.log.1.gz")
+			b.tail.Round(second)
+			b.tail.Leave()
+			b.stop()
+			for _, fd := range h.fds {
+				name, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+				if strings.Contains(name, ".gz") == zipFirst {
+					b.o.Held = append([]int{h.dup(fd)}, b.o.Held...)
+				} else {
+					b.o.Held = append(b.o.Held, h.dup(fd))
+				}
+			}
+			if len(b.o.Held) != 3 {
+				t.Fatalf("held: got %d, want 3", len(b.o.Held))
+			}
+			b.start()
+			b.o.Held = nil
+			for range 20 {
+				b.step(second)
+			}
+			b.want()
+			b.wantLosses()
+		})
+	}
 }

@@ -323,9 +323,7 @@ func New(o Options) (*Tailer, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	for _, fd := range o.Held {
-		t.adopt(fd)
-	}
+	t.adoptAll(o.Held)
 	return t, nil
 }
 
