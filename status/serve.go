@@ -94,7 +94,7 @@ const socketName = "status.sock"
 // Errors of [Ask].
 var (
 	ErrNotRunning = errors.New("no agent runs with this state directory") // nobody listens
-	ErrNoAnswer   = errors.New("the agent does not answer")               // it listens, and ctx ended; with its process id where that is known
+	ErrNoAnswer   = errors.New("the agent does not answer")               // it listens, and ctx ended, or it does; with its process id where that is known
 )
 
 // socketIn returns a path of the socket in dir that fits an address, valid until
@@ -215,7 +215,7 @@ func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
 		return nil, nil, err
 	}
 	defer done()
-	var pid atomic.Int32 // of who listens
+	var pid, uid atomic.Int32 // of who listens
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err != nil {
@@ -223,6 +223,7 @@ func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
 		}
 		if cred, err := peer(conn.(*net.UnixConn)); err == nil {
 			pid.Store(cred.Pid)
+			uid.Store(int32(cred.Uid))
 		}
 		return conn, nil
 	}}
@@ -242,6 +243,9 @@ func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, nil, ErrNotRunning
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		if me := os.Getuid(); me == 0 || int32(me) == uid.Load() { // whom it answers; it ends
+			return nil, nil, silent()
+		}
 		return nil, nil, errors.New("the agent refused to answer user " + strconv.Itoa(os.Getuid()))
 	case ctx.Err() != nil, errors.Is(err, syscall.EAGAIN): // many others wait for it too
 		return nil, nil, silent()
@@ -251,10 +255,8 @@ func Ask(ctx context.Context, dir string) (*Snapshot, []byte, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case err != nil: // ctx ended, or it does
 		return nil, nil, silent()
-	case err != nil:
-		return nil, nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, nil, fmt.Errorf("the agent answers %s: %s", resp.Status, b)

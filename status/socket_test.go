@@ -56,32 +56,44 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// An agent that hangs is told from one that does not run, with its process id.
+// An agent that hangs, or ends before it answered, is told from one that does
+// not run and from one that refuses, with its process id.
 func TestSocketWithoutAnAnswer(t *testing.T) {
-	dir := t.TempDir()
-	l, err := status.Listen(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	asked := make(chan error, 1)
-	go func() {
-		_, _, err := status.Ask(ctx, dir)
-		asked <- err
-	}()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	stop()
-	if err := <-asked; !errors.Is(err, status.ErrNoAnswer) || !strings.HasSuffix(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
-		t.Errorf("got %v", err)
+	for name, end := range map[string]func(stop func(), conn net.Conn){
+		"hangs": func(stop func(), _ net.Conn) { stop() },
+		"ends":  func(_ func(), conn net.Conn) { conn.Close() },
+		"ends in its answer": func(_ func(), conn net.Conn) {
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+			conn.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := status.Listen(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			asked := make(chan error, 1)
+			go func() {
+				_, _, err := status.Ask(ctx, dir)
+				asked <- err
+			}()
+			conn, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			end(stop, conn)
+			if err := <-asked; !errors.Is(err, status.ErrNoAnswer) || !strings.HasSuffix(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

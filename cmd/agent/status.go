@@ -64,7 +64,7 @@ func unanswered(err error) error {
 	case errors.Is(err, status.ErrNotRunning):
 		return command.Fail(exitNotRunning, err, "systemctl status sealtail, journalctl -u sealtail; or the state directory is another: agent.state_dir")
 	case errors.Is(err, status.ErrNoAnswer):
-		return command.Fail(exitNotRunning, err, "it is stopped (SIGSTOP, a debugger, a frozen cgroup), hangs, or has no descriptor left: look at its state in ps, and at LimitNOFILE; systemd's watchdog restarts it, or systemctl restart sealtail")
+		return command.Fail(exitNotRunning, err, "it ends just now, is stopped (SIGSTOP, a debugger, a frozen cgroup), hangs, or has no descriptor left: look at its state in ps, and at LimitNOFILE; systemd's watchdog restarts it, or systemctl restart sealtail")
 	}
 	return command.Hinted(err, "run this as root or as the agent's user")
 }
