@@ -66,20 +66,12 @@ func sinkFix(s *Snapshot, l *Stream) string {
 	if dir == "" {
 		return "mend what it says; sealtail check --online asks the sink" + again
 	}
-	fix := fileFix(err)
-	switch {
-	case fix != "":
-	case isAny(err, unix.ENOSPC):
-		fix = "free room on the disk of " + dir + " (df -h, df -i); all files there but the newest of a stream may be moved away"
-	case isAny(err, unix.EDQUOT):
-		fix = "raise the quota of the agent's user on the disk of " + dir + " (quota), or free room; all files there but the newest of a stream may be moved away"
-	case isAny(err, unix.EROFS):
-		fix = "under systemd name " + dir + " in ReadWritePaths= of [Service] (systemctl edit sealtail) and restart; else its file system is read-only: dmesg -T tells why, mount -o remount,rw"
-	case isAny(err, unix.EACCES, unix.EPERM):
-		fix = "let the agent's user write to " + dir + " and what is in it (chown -R)"
-	case isAny(err, unix.ENOTDIR, unix.EEXIST):
-		fix = "something that is no directory is in the way: move it, or change path of [sink." + l.To + "] and reload"
-	default:
+	fix := dirFix(err, dir, dirWords{
+		room:  "; all files there but the newest of a stream may be moved away",
+		mount: "name " + dir + " in ReadWritePaths= of [Service] (systemctl edit sealtail) and restart",
+		move:  "change path of [sink." + l.To + "] and reload",
+	})
+	if fix == "" {
 		fix = "mend what it says"
 	}
 	return fix + again
@@ -88,23 +80,38 @@ func sinkFix(s *Snapshot, l *Stream) string {
 // StateFix says what to do about an error below the state directory dir, which
 // ended a start; "" = it is none that is known.
 func StateFix(dir string, err error) string {
-	fix := fileFix(err)
-	switch {
-	case fix != "":
-	case isAny(err, unix.ENOSPC):
-		fix = "free room on the disk of " + dir + " (df -h, df -i)"
-	case isAny(err, unix.EDQUOT):
-		fix = "raise the quota of the agent's user on the disk of " + dir + " (quota), or free room"
-	case isAny(err, unix.EROFS):
-		fix = "under systemd leave the state to StateDirectory=, or name " + dir + " in ReadWritePaths= of [Service] (systemctl edit sealtail); else its file system is read-only: dmesg -T tells why, mount -o remount,rw"
-	case isAny(err, unix.EACCES, unix.EPERM):
-		fix = "let the agent's user write to " + dir + " and what is in it (chown -R), or set agent.state_dir to a directory that it may write to"
-	case isAny(err, unix.ENOTDIR, unix.EEXIST):
-		fix = "something that is no directory is in the way: move it, or set agent.state_dir to another"
-	default:
+	fix := dirFix(err, dir, dirWords{
+		write: ", or set agent.state_dir to a directory that it may write to",
+		mount: "leave the state to StateDirectory=, or name " + dir + " in ReadWritePaths= of [Service] (systemctl edit sealtail)",
+		move:  "set agent.state_dir to another",
+	})
+	if fix == "" {
 		return ""
 	}
 	return fix + "; systemd and Kubernetes start the agent again by themselves"
+}
+
+// dirWords are what to do about one directory that is not so with another.
+type dirWords struct{ room, mount, write, move string }
+
+// dirFix is as fileFix, for a directory that the agent writes to.
+func dirFix(err error, dir string, w dirWords) string {
+	if fix := fileFix(err); fix != "" {
+		return fix
+	}
+	switch {
+	case isAny(err, unix.ENOSPC):
+		return "free room on the disk of " + dir + " (df -h, df -i)" + w.room
+	case isAny(err, unix.EDQUOT):
+		return "raise the quota of the agent's user on the disk of " + dir + " (quota), or free room" + w.room
+	case isAny(err, unix.EROFS):
+		return "under systemd " + w.mount + "; else its file system is read-only: dmesg -T tells why, mount -o remount,rw"
+	case isAny(err, unix.EACCES, unix.EPERM):
+		return "let the agent's user write to " + dir + " and what is in it (chown -R)" + w.write
+	case isAny(err, unix.ENOTDIR, unix.EEXIST):
+		return "something that is no directory is in the way: move it, or " + w.move
+	}
+	return ""
 }
 
 func (s *Snapshot) spoolDir(l *Stream) string { return s.Process.StateDir + "/streams/" + l.Name }
