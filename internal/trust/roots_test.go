@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"context"
+	_ "embed"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -21,18 +22,10 @@ import (
 	"sealtail/internal/trust"
 )
 
-// otherCA signed nothing here.
-const otherCA = `-----BEGIN CERTIFICATE-----
-MIIBeDCCAR2gAwIBAgIUBh09F4s44/TGHCeQlbjakqD+7mwwCgYIKoZIzj0EAwIw
-EDEOMAwGA1UEAwwFb3RoZXIwIBcNMjYxMTI1MjA1MzMwWhgPMjEyNjExMDEyMDUz
-MzBaMBAxDjAMBgNVBAMMBW90aGVyMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
-sPQc3WE8CY7qH9z/WjsCFPDOIF++xw28DLYjSpA+6frr7KKGFXWvpHcFLypfBOug
-LLBBLEbcw+elw96HCSuMQ6NTMFEwHQYDVR0OBBYEFFf/D3z5Jrv2HIw1UEWHOBnT
-hfSFMB8GA1UdIwQYMBaAFFf/D3z5Jrv2HIw1UEWHOBnThfSFMA8GA1UdEwEB/wQF
-MAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIhAPhj0v/0Oq0ThLD+RLxm3Hl33Yw3yCa5
-D6zykAB2mfwPAiEAmMy8P7PCZ1hAppyAZn54M5WXgqZWe7cVvVwPF6wZ8r4=
------END CERTIFICATE-----
-`
+// otherCA signed nothing here. Other packages' tests read its file as well.
+//
+//go:embed testdata/other.pem
+var otherCA string
 
 // A body tells whether it was closed.
 type body struct {

@@ -108,10 +108,7 @@ func TestTLS(t *testing.T) {
 	s, ca := serveTLS(t, f, nil)
 	old, oldCA := serveTLS(t, f, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
 	address := s.Listener.Addr().String()
-	other := filepath.Join(t.TempDir(), "other.pem")
-	if err := os.WriteFile(other, []byte(otherCA), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	const other = "../../internal/trust/testdata/other.pem" // signed nothing here
 	for _, tt := range []struct {
 		name, endpoint, dial, ca string
 		code, says               string // "" = it succeeds
@@ -485,16 +482,3 @@ func TestShownFinds(t *testing.T) {
 		}
 	}
 }
-
-// otherCA signed nothing here.
-const otherCA = `-----BEGIN CERTIFICATE-----
-MIIBeDCCAR2gAwIBAgIUBh09F4s44/TGHCeQlbjakqD+7mwwCgYIKoZIzj0EAwIw
-EDEOMAwGA1UEAwwFb3RoZXIwIBcNMjYxMTI1MjA1MzMwWhgPMjEyNjExMDEyMDUz
-MzBaMBAxDjAMBgNVBAMMBW90aGVyMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
-sPQc3WE8CY7qH9z/WjsCFPDOIF++xw28DLYjSpA+6frr7KKGFXWvpHcFLypfBOug
-LLBBLEbcw+elw96HCSuMQ6NTMFEwHQYDVR0OBBYEFFf/D3z5Jrv2HIw1UEWHOBnT
-hfSFMB8GA1UdIwQYMBaAFFf/D3z5Jrv2HIw1UEWHOBnThfSFMA8GA1UdEwEB/wQF
-MAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIhAPhj0v/0Oq0ThLD+RLxm3Hl33Yw3yCa5
-D6zykAB2mfwPAiEAmMy8P7PCZ1hAppyAZn54M5WXgqZWe7cVvVwPF6wZ8r4=
------END CERTIFICATE-----
-`

@@ -85,13 +85,8 @@ func server(t *testing.T, h http.Handler, change func(*httptest.Server)) sls.Opt
 // certificate returns a file of srv's.
 func certificate(t testing.TB, srv *httptest.Server) string {
 	t.Helper()
-	return caFile(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}))
-}
-
-func caFile(t testing.TB, pem []byte) string {
-	t.Helper()
 	name := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(name, pem, 0o600); err != nil {
+	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -113,7 +108,7 @@ var answering = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 })
 
 func TestTLS(t *testing.T) {
-	other := caFile(t, []byte(otherCA))
+	const other = "../../internal/trust/testdata/other.pem" // signed nothing here
 	for name, c := range map[string]struct {
 		server func(*httptest.Server)
 		client func(*sls.Options)
@@ -262,16 +257,3 @@ func TestSilent(t *testing.T) {
 		t.Errorf("got %q, %v", b, err)
 	}
 }
-
-// otherCA signed nothing here.
-const otherCA = `-----BEGIN CERTIFICATE-----
-MIIBeDCCAR2gAwIBAgIUBh09F4s44/TGHCeQlbjakqD+7mwwCgYIKoZIzj0EAwIw
-EDEOMAwGA1UEAwwFb3RoZXIwIBcNMjYxMTI1MjA1MzMwWhgPMjEyNjExMDEyMDUz
-MzBaMBAxDjAMBgNVBAMMBW90aGVyMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
-sPQc3WE8CY7qH9z/WjsCFPDOIF++xw28DLYjSpA+6frr7KKGFXWvpHcFLypfBOug
-LLBBLEbcw+elw96HCSuMQ6NTMFEwHQYDVR0OBBYEFFf/D3z5Jrv2HIw1UEWHOBnT
-hfSFMB8GA1UdIwQYMBaAFFf/D3z5Jrv2HIw1UEWHOBnThfSFMA8GA1UdEwEB/wQF
-MAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIhAPhj0v/0Oq0ThLD+RLxm3Hl33Yw3yCa5
-D6zykAB2mfwPAiEAmMy8P7PCZ1hAppyAZn54M5WXgqZWe7cVvVwPF6wZ8r4=
------END CERTIFICATE-----
-`
